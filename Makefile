@@ -1,0 +1,37 @@
+# Each target does its own set-up: nothing has to be done by hand before.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Everything here works without a hub; loaders should not even try.
+export HF_HUB_OFFLINE := 1
+export TRANSFORMERS_OFFLINE := 1
+
+.PHONY: demo test lint format clean
+
+## demo: "a red apple" twice, with every call full and with the DaTo schedule
+demo: $(READY)
+	$(BIN)/python examples/demo.py
+
+## test: everything that must hold before a change lands
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist out .mypy_cache .pytest_cache .ruff_cache .hypothesis engines/emoji
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	# torch by itself first: a range would be answered with the newest build for GPUs.
+	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[export,dev]'
+	touch $(READY)

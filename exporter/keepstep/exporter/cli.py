@@ -1,0 +1,240 @@
+"""The command `keepstep`: thin over the API. Every table is also to be had with --json."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from keepstep.runtime.errors import InputError, KeepstepError
+
+app = typer.Typer(
+    name="keepstep",
+    help="Compile diffusion models with fixed pruning and caching schedules, and play them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # our own faults keep their plain traceback
+)
+out = Console()
+err = Console(stderr=True)
+
+BundleArgument = Annotated[Path, typer.Argument(help="A bundle made by `keepstep export`.")]
+PlanOption = Annotated[str | None, typer.Option(help="Which plan; the first one if not given.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+BackendOption = Annotated[str, typer.Option(help="What plays the engines.")]
+ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads; all cores if not given.")]
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A diffusers folder or hub id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
+    schedule: Annotated[
+        list[str], typer.Option("--schedule", "-s", help="A built-in name or a YAML file; repeat.")
+    ],
+    backend: Annotated[
+        list[str] | None, typer.Option(help="Build engines for it; repeat. [onnxruntime]")
+    ] = None,
+    height: Annotated[int | None, typer.Option(help="Pixels; the model's own if absent.")] = None,
+    width: Annotated[int | None, typer.Option(help="Pixels; the model's own if absent.")] = None,
+    batch: Annotated[int, typer.Option(help="Pictures a run.")] = 1,
+) -> None:
+    """Compile MODEL with one or more schedules into a bundle.
+
+    keepstep export models/emoji -o engines/emoji -s full -s dato-coco
+    """
+    from .compiler import export as compile_bundle
+
+    with _progress() as report:
+        bundle = compile_bundle(
+            model, schedule, output, backend or ["onnxruntime"], height, width, batch, report
+        )
+    total = sum(entry.bytes for entry in bundle.manifest.files.values())
+    from .show import size
+
+    out.print(f"{output}: plans {', '.join(bundle.plans)}; {size(total)}")
+
+
+@app.command()
+def run(
+    bundle: BundleArgument,
+    plan: PlanOption = None,
+    prompt: Annotated[str | None, typer.Option(help="What to draw.")] = None,
+    negative_prompt: Annotated[str, typer.Option(help="What to avoid.")] = "",
+    guidance_scale: Annotated[float, typer.Option(help="How closely to follow the prompt.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="Of the start noise.")] = 0,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A PNG file.")] = None,
+    inputs: Annotated[Path | None, typer.Option(help="The raw form: a safetensors file.")] = None,
+    outputs: Annotated[Path | None, typer.Option(help="The raw form: where results go.")] = None,
+    backend: BackendOption = "onnxruntime",
+    threads: ThreadsOption = None,
+) -> None:
+    """Play a plan: a prompt to a picture, or arrays to arrays.
+
+    keepstep run engines/emoji --plan dato-coco --prompt "a red apple" -o apple.png
+
+    keepstep run engines/emoji --inputs in.safetensors --outputs out.safetensors
+    """
+    from . import play
+
+    if (inputs is None) == (prompt is None):
+        raise InputError("give either --prompt and -o, or --inputs and --outputs")
+    opened, name = _open(bundle, plan)
+    with opened.player(name, backend, threads=threads) as player, _progress() as report:
+
+        def progress(done: int, total: int, _call: object) -> None:
+            report(name, done, total)
+
+        if inputs is not None:
+            if outputs is None:
+                raise InputError("--inputs needs --outputs: where the results go")
+            seconds = play.arrays(player, inputs, outputs, progress)
+            written = outputs
+        else:
+            if output is None:
+                raise InputError("--prompt needs -o: the PNG file to write")
+            assert prompt is not None
+            request = play.Request(prompt, negative_prompt, guidance_scale, seed)
+            seconds = play.picture(player, request, output, progress)
+            written = output
+    out.print(f"{written}: {name}, {seconds:.2f} s")
+
+
+@app.command()
+def verify(
+    bundle: BundleArgument,
+    plan: PlanOption = None,
+    backend: BackendOption = "onnxruntime",
+    json: JsonOption = False,
+) -> None:
+    """Play plans with their golden inputs and compare with the eager run; exit code 1 if off.
+
+    keepstep verify engines/emoji
+    """
+    from . import show
+    from .verify import verify as check
+
+    opened, name = _open(bundle, plan)
+    names = [name] if plan else opened.plans
+    with _progress() as report:
+        verdicts = []
+        for i, each in enumerate(names):
+            report(each, i, len(names))
+            verdicts.append(check(opened, each, backend))
+    if json:
+        data = [{**vars(v), "good": v.good} for v in verdicts]
+        show.print_json(out, data)
+    else:
+        out.print(show.verdict_table(verdicts))
+    if not all(verdict.good for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    bundle: BundleArgument,
+    model: Annotated[
+        str | None, typer.Option(help="The exported model's folder, to run eager rows as well.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds over all rows.")] = 5,
+    prompt: Annotated[str, typer.Option(help="What is drawn.")] = "a red apple",
+    threads: ThreadsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Time every plan on this machine, with the picture's quality beside it.
+
+    keepstep bench engines/emoji --model models/emoji
+    """
+    from . import show
+    from .bench import benchmark, report_json
+    from .bench_cells import Setting
+
+    opened, _ = _open(bundle, None)
+    setting = Setting(prompt=prompt, repeats=repeats, threads=threads)
+    with _progress() as report:
+        rows = benchmark(opened, setting, model, report)
+    if json:
+        show.print_json(out, report_json(opened, setting, rows))
+    else:
+        out.print(show.bench_table(rows))
+
+
+@app.command()
+def inspect(bundle: BundleArgument, plan: PlanOption = None, json: JsonOption = False) -> None:
+    """Show plans as a person reads them: calls, kept tokens, memory, MACs, launches.
+
+    keepstep inspect engines/emoji --plan dato-coco
+    """
+    from . import show
+    from .summary import describe
+
+    opened, name = _open(bundle, plan)
+    described = [describe(opened.plan(each)) for each in ([name] if plan else opened.plans)]
+    if json:
+        show.print_json(out, {"model": dict(opened.manifest.model), "plans": described})
+        return
+    for entry in described:
+        out.print(show.plan_panel(entry))
+
+
+@app.command()
+def schedules(json: JsonOption = False) -> None:
+    """List the built-in schedules and what each costs."""
+    from . import show
+    from .schedule import Schedule, builtin_names
+
+    known = [Schedule.load(name) for name in builtin_names()]
+    if json:
+        show.print_json(out, [show.schedule_entry(schedule) for schedule in known])
+    else:
+        out.print(show.schedules_table(known))
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line and exit code 2, an interrupt is 130."""
+    try:
+        result = app(standalone_mode=False)
+    except KeepstepError as error:
+        err.print(f"[bold red]keepstep:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        err.print("[bold red]keepstep:[/] interrupted; nothing was written")
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+def _open(path: Path, plan: str | None) -> tuple[Any, str]:
+    """The bundle, and the plan's name (the first one where none is given)."""
+    from keepstep.runtime import Bundle
+
+    bundle = Bundle.open(path)
+    return bundle, plan if plan is not None else bundle.plans[0]
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar on the error stream; nothing where that is no terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield report
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -1,0 +1,46 @@
+"""A schedule meets a model: its calls are counted, its skips folded, its stages named.
+
+Everything that can be refused is refused here, before anything slow is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .models import StableDiffusion
+from .passes.fold_skips import fold_skips
+from .sampler import LoweredSampler, lower, scheduler_from
+from .schedule import Call, Schedule
+from .stages import NetworkVariant, StageFactory
+
+
+@dataclass(frozen=True)
+class LoweredSchedule:
+    """A schedule that has met the model."""
+
+    schedule: Schedule
+    calls: tuple[Call, ...]  # one for each call of the sampler
+    timesteps: tuple[float, ...]  # of all calls
+    sampler: LoweredSampler  # of those that run
+    variants: tuple[NetworkVariant, ...]  # of those that run
+    kept: tuple[int | None, ...]  # tokens, of all calls; None where nothing is pruned
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The calls of the sampler that run, by number."""
+        return tuple(k for k, call in enumerate(self.calls) if call.kind != "skip")
+
+
+def lower_schedule(
+    model: StableDiffusion, factory: StageFactory, schedule: Schedule
+) -> LoweredSchedule:
+    """Check `schedule` against `model`; raises `ScheduleError` or `SamplerError`."""
+    scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
+    sampler = lower(scheduler, schedule.sampler.steps)
+    asked_by = f"{sampler.name} with {schedule.sampler.steps} steps"
+    calls = schedule.resolve(len(sampler.timesteps), asked_by)
+    folded = fold_skips(sampler, [call.kind for call in calls])
+    running = [call for call in calls if call.kind != "skip"]
+    variants = tuple(factory.variant(schedule, call, len(running)) for call in running)
+    kept = tuple(factory.counts(schedule, c.prune).kept if c.prune else None for c in calls)
+    return LoweredSchedule(schedule, calls, sampler.timesteps, folded, variants, kept)

@@ -1,0 +1,95 @@
+"""The three networks of a text-to-image run as torch modules whose inputs are a plan's values.
+
+Shapes: B pictures, latents (B, C, h, w), L token ids a prompt, D text features, and a window of
+S predictions with the newest first; axis 2 of the window is guidance: unconditional, conditional.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+
+from ..pruning.attach import CallContext
+
+
+def combine(noise: Tensor, history: Tensor, coef: Tensor, guidance_scale: Tensor) -> Tensor:
+    """Latents (B, C, h, w): the sampler's linear map, then classifier-free guidance.
+
+    noise (B, C, h, w), history (S, 2, B, C, h, w), coef (1, 1 + S), guidance_scale (). All
+    float32. Guidance is linear too, so it may come after the sum over the history.
+    """
+    s = history.shape[0]
+    summed = (coef[:, 1:] @ history.reshape(s, -1)).reshape(history.shape[1:])
+    unconditional, conditional = summed[0], summed[1]
+    guided = unconditional + guidance_scale * (conditional - unconditional)
+    return coef[0, 0] * noise + guided
+
+
+class TextEncoder(nn.Module):
+    """token ids (B, L) of prompt and negative prompt → their embeddings (B, L, D)."""
+
+    def __init__(self, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+
+    def forward(self, token_ids: Tensor, negative_token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Both prompts in one batch."""
+        ids = torch.cat([token_ids, negative_token_ids])
+        embeds = self.text_encoder(ids)[0]
+        positive, negative = embeds.chunk(2)
+        return positive, negative
+
+
+class NetworkCall(nn.Module):
+    """One call of the network: (1, 2, B, C, h, w) predictions in float32, before guidance."""
+
+    def __init__(self, unet: UNet2DConditionModel, context: CallContext | None) -> None:
+        super().__init__()
+        self.unet = unet
+        self.context = context
+
+    def forward(
+        self,
+        noise: Tensor,
+        history: Tensor,
+        coef: Tensor,
+        guidance_scale: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        negative_prompt_embeds: Tensor,
+        score_weights: Tensor | None = None,
+        selection_noise: Tensor | None = None,
+    ) -> Tensor:
+        """score_weights (1, 2) are γ and α of this call; selection_noise is (1, B, N)."""
+        sample = combine(noise, history, coef, guidance_scale)
+        prompt = torch.cat([negative_prompt_embeds, prompt_embeds])
+        if self.context:
+            assert score_weights is not None
+            # Slots 0 and 1 of the window are the two last predictions; [·, 0] is unconditional.
+            change = (history[0, 0] - history[1, 0]).abs().mean(dim=1).flatten(1)
+            score = score_weights[0, 0] * change
+            if selection_noise is not None:
+                score = score + score_weights[0, 1] * selection_noise[0]
+            self.context.begin(score)
+        sample = torch.cat([sample, sample]).to(self.unet.dtype)
+        prediction: Tensor = self.unet(sample, timestep, prompt, return_dict=False)[0]
+        return prediction.float().reshape(1, 2, *noise.shape)
+
+
+class Decoder(nn.Module):
+    """The finished history → latents (B, C, h, w) and the picture, uint8 (B, H, W, 3)."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(
+        self, noise: Tensor, history: Tensor, coef: Tensor, guidance_scale: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The sampler's last row of coefficients makes the latents."""
+        latents = combine(noise, history, coef, guidance_scale)
+        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
+        picture = self.vae.decode(scaled, return_dict=False)[0].float()
+        picture = (picture / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+        return latents, (picture * 255).round().to(torch.uint8)

@@ -1,0 +1,76 @@
+"""What `keepstep run` does: a prompt becomes a PNG file, or arrays become arrays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from keepstep.runtime import Player
+from keepstep.runtime.errors import InputError, KeepstepError
+
+from .bench_cells import noise
+
+Progress = Callable[[int, int, Any], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a user asks for."""
+
+    prompt: str
+    negative_prompt: str = ""
+    guidance_scale: float = 5.0
+    seed: int = 0
+
+
+def picture(player: Player, request: Request, path: Path, progress: Progress | None) -> float:
+    """Draw `request` into the PNG file `path`, a batch side by side; gives the seconds."""
+    if request.seed < 0:
+        raise InputError(f"seed is {request.seed}: give 0 or more")
+    inputs: dict[str, Any] = {
+        **player.encode(request.prompt, request.negative_prompt),
+        "noise": noise(player.inputs["noise"].shape, request.seed),
+        "guidance_scale": request.guidance_scale,
+    }
+    if "selection_noise" in player.inputs:
+        inputs["selection_noise"] = noise(player.inputs["selection_noise"].shape, request.seed + 1)
+    start = time.perf_counter()
+    outputs = player.run(inputs, progress)
+    seconds = time.perf_counter() - start
+    sheet = np.concatenate(list(outputs["image"]), axis=1)
+    _write_beside(path, lambda draft: Image.fromarray(sheet).save(draft, format="PNG"))
+    return seconds
+
+
+def arrays(player: Player, source: Path, target: Path, progress: Progress | None) -> float:
+    """Feed the arrays of one safetensors file and write the outputs to another."""
+    try:
+        inputs = load_file(source)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(f"{source}: cannot be read as a safetensors file: {error}") from error
+    start = time.perf_counter()
+    outputs = player.run(inputs, progress)
+    seconds = time.perf_counter() - start
+    _write_beside(target, lambda draft: save_file(outputs, draft))
+    return seconds
+
+
+def _write_beside(path: Path, write: Callable[[Path], None]) -> None:
+    """Write a file beside its place and rename it, so that it is never seen half written."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(draft)
+        draft.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise KeepstepError(f"{path}: cannot be written: {error}") from error
+    finally:
+        draft.unlink(missing_ok=True)

@@ -1,0 +1,200 @@
+"""From a schedule and its compiled stages to a plan: values, calls, and where everything lies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from keepstep.runtime.plan import (
+    Binding,
+    Call,
+    Plan,
+    Stage,
+    Step,
+    TensorType,
+    Value,
+    ValueKind,
+)
+
+from . import schedule as scheduling
+from .memory import Lifetime, plan_memory
+from .sampler import LoweredSampler
+from .stages import PROMPT
+
+INPUTS = ("token_ids", "negative_token_ids", "noise", "guidance_scale", "selection_noise")
+OUTPUTS = ("latents", "image")
+
+
+@dataclass(frozen=True)
+class NetworkCall:
+    """A call of the sampler that runs: which stage, and what it was told."""
+
+    step: int  # index among all calls of the sampler
+    stage: str
+    score_weights: tuple[float, float] | None  # γ and α of its token scores
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that a plan is made of.
+
+    `stages` has `text`, `prompt`, `decode` and every network stage by name. `tables` maps what
+    the network derives from the timestep to an array with as many rows a call as it takes, and
+    `weights` has the type of every weight.
+    """
+
+    name: str
+    stages: Mapping[str, Stage]
+    calls: Sequence[NetworkCall]
+    sampler: LoweredSampler  # skips folded
+    steps: Sequence[Step]
+    tables: Mapping[str, np.ndarray]
+    weights: Mapping[str, TensorType]
+
+
+def score_weights(call: scheduling.Call, run: int) -> tuple[float, float] | None:
+    """γ and α of the run-th network call; γ waits until two predictions exist."""
+    if call.prune is None:
+        return None
+    return (call.prune.gamma if run >= 2 else 0.0, call.prune.alpha)
+
+
+def build_plan(
+    program: Program, constants_file: str, weights_file: str
+) -> tuple[Plan, dict[str, np.ndarray]]:
+    """The plan, and the arrays that belong in its constants file."""
+    calls = _calls(program)
+    constants = _constants(program)
+    values = {
+        name: Value(
+            "constant",
+            TensorType(str(array.dtype), array.shape),
+            file=constants_file,
+            tensor=name,
+        )
+        for name, array in constants.items()
+    }
+    for stage in program.stages.values():
+        for name in stage.weights.values():
+            tensor_type = program.weights[name]
+            values[name] = Value("constant", tensor_type, file=weights_file, tensor=name)
+    values |= _buffers(program, calls)
+    lifetimes = _lifetimes(values, calls)
+    arena = plan_memory(lifetimes)
+    placed = {
+        name: replace(value, offset=arena.offsets[name]) if name in arena.offsets else value
+        for name, value in values.items()
+    }
+    plan = Plan(
+        name=program.name,
+        values=placed,
+        stages=program.stages,
+        calls=tuple(calls),
+        steps=tuple(program.steps),
+        arena_bytes=arena.bytes,
+    )
+    return plan, constants
+
+
+def _calls(program: Program) -> list[Call]:
+    """Text, prompt, one launch for each network call, decode."""
+    runs = len(program.calls)
+    calls = [_launch(program, "text", {}, {}), _launch(program, "prompt", {}, {})]
+    for run, call in enumerate(program.calls):
+        # Predictions are stored downwards, so that the window of earlier ones begins behind
+        # the row that this call writes (docs/plan-format.md, "The history grows downwards").
+        reads = {"history": Binding("history", runs - run), "coef": Binding("coef", run)}
+        for name, table in program.tables.items():
+            reads[name] = Binding(name, run * (len(table) // runs))
+        reads["score_weights"] = Binding("score_weights", run)
+        reads["selection_noise"] = Binding("selection_noise", run)
+        writes = {"prediction": Binding("history", runs - run - 1)}
+        calls.append(replace(_launch(program, call.stage, reads, writes), step=call.step))
+    last = {"history": Binding("history", 0), "coef": Binding("coef", runs)}
+    calls.append(_launch(program, "decode", last, {}))
+    return calls
+
+
+def _launch(
+    program: Program, stage: str, reads: Mapping[str, Binding], writes: Mapping[str, Binding]
+) -> Call:
+    """A call that binds each tensor as told, or else to the value of the same name."""
+    signature = program.stages[stage]
+    return Call(
+        stage=stage,
+        reads={name: reads.get(name, Binding(name)) for name in signature.inputs},
+        writes={name: writes.get(name, Binding(name)) for name in signature.outputs},
+    )
+
+
+def _constants(program: Program) -> dict[str, np.ndarray]:
+    """Coefficients, score weights and the timestep tables that some stage reads."""
+    runs = len(program.calls)
+    window = program.stages["decode"].inputs["history"].shape[0]
+    coef = np.zeros((runs + 1, 1 + window), np.float32)
+    rows = [*program.sampler.inputs, program.sampler.result]
+    for run, row in enumerate(rows):
+        coef[run, 0] = row[0]
+        coef[run, 1 : 1 + run] = row[run:0:-1]  # the newest prediction first
+    constants = {"coef": coef}
+    read = {name for stage in program.stages.values() for name in stage.inputs}
+    if "score_weights" in read:
+        weights = [call.score_weights or (0.0, 0.0) for call in program.calls]
+        constants["score_weights"] = np.array(weights, np.float32)
+    return constants | {name: t for name, t in program.tables.items() if name in read}
+
+
+def _buffers(program: Program, calls: Sequence[Call]) -> dict[str, Value]:
+    """Everything that lives in the arena, still without an offset."""
+    runs = len(program.calls)
+    buffers: dict[str, Value] = {}
+    for call in calls:
+        stage = program.stages[call.stage]
+        bindings = [(stage.inputs[t], b) for t, b in call.reads.items()]
+        bindings += [(stage.outputs[t], b) for t, b in call.writes.items()]
+        for tensor, binding in bindings:
+            name = binding.value
+            if name in buffers or name in program.tables or name in ("coef", "score_weights"):
+                continue
+            shape = tensor.shape
+            if name == "history":
+                window = program.stages["decode"].inputs["history"].shape
+                shape = (runs + window[0], *window[1:])
+            elif name == "selection_noise":
+                shape = (runs, *shape[1:])
+            value = Value(_kind(name), TensorType(tensor.dtype, shape), feed=name in PROMPT)
+            buffers[name] = value
+    return buffers
+
+
+def _kind(name: str) -> ValueKind:
+    if name == "history":
+        return "state"
+    if name in INPUTS:
+        return "input"
+    return "output" if name in OUTPUTS else "scratch"
+
+
+def _lifetimes(values: Mapping[str, Value], calls: Sequence[Call]) -> dict[str, Lifetime]:
+    """From a value's first write to its last read; longer for what the caller gives or gets."""
+    writes: dict[str, int] = {}
+    reads: dict[str, int] = {}
+    for i, call in enumerate(calls):
+        for binding in call.writes.values():
+            writes.setdefault(binding.value, i)
+        for binding in (*call.reads.values(), *call.writes.values()):
+            reads[binding.value] = i
+    lifetimes = {}
+    for name, value in values.items():
+        if value.kind == "constant":
+            continue
+        from_start = value.kind in ("input", "state") or value.feed
+        to_end = value.kind in ("output", "state")
+        lifetimes[name] = Lifetime(
+            bytes=value.type.bytes,
+            first=-1 if from_start else writes[name],
+            last=len(calls) if to_end else reads[name],
+        )
+    return lifetimes

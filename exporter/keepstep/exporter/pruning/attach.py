@@ -1,0 +1,92 @@
+"""Puts token pruning into a UNet's self-attention for a while, and takes it out again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from torch import Tensor, nn
+
+from ..schedule import Prune
+from .dato import Selection, TokenCounts, gather_tokens, select
+
+
+class CallContext:
+    """What the pruned blocks of one network call have in common: its scores, its selection.
+
+    `begin` is called once a network call; with `similarity: call` the first block that runs
+    selects and the others use its selection, else every block selects for itself.
+    """
+
+    def __init__(self, prune: Prune, counts: TokenCounts) -> None:
+        self.prune = prune
+        self.counts = counts
+        self._score: Tensor | None = None
+        self._shared: Selection | None = None
+
+    def begin(self, score: Tensor) -> None:
+        """Start a network call with scores (B, N)."""
+        self._score, self._shared = score, None
+
+    def forget_selection(self) -> None:
+        """Make the next block the first one: what runs before it is not part of this call."""
+        self._shared = None
+
+    def selection(self, x: Tensor) -> Selection:
+        """The tokens kept in the block whose input is x (2B, N, C)."""
+        assert self._score is not None, "a pruned block ran outside of a network call"
+        if self._shared is not None and self.prune.similarity == "call":
+            return self._shared
+        self._shared = select(x, self._score, self.counts, self.prune.recover)
+        return self._shared
+
+
+@dataclass
+class _PrunedProcessor:
+    """An attention processor that lets the one it wraps see the kept tokens only."""
+
+    inner: Callable[..., Tensor]
+    context: CallContext
+    block_input: Tensor | None = None
+
+    def watch(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Hook of the block's first norm: its argument is the block's input."""
+        self.block_input = args[0]
+
+    def __call__(self, attn: nn.Module, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        assert self.block_input is not None
+        selection = self.context.selection(self.block_input)
+        kept = gather_tokens(hidden_states, selection.kept)
+        return gather_tokens(self.inner(attn, kept, *args, **kwargs), selection.source)
+
+
+def top_level_blocks(unet: UNet2DConditionModel) -> list[BasicTransformerBlock]:
+    """The transformer blocks that work at the latent's own resolution, in order of execution."""
+    return [
+        module
+        for level in (unet.down_blocks[0], unet.up_blocks[-1])
+        for module in level.modules()
+        if isinstance(module, BasicTransformerBlock)
+    ]
+
+
+@contextmanager
+def pruned(unet: UNet2DConditionModel, context: CallContext | None) -> Iterator[None]:
+    """While active, top-level self-attention keeps only the tokens that `context` selects."""
+    undo: list[Callable[[], None]] = []
+    try:
+        for block in top_level_blocks(unet) if context else ():
+            assert context is not None
+            processor = _PrunedProcessor(block.attn1.processor, context)
+            hook = block.norm1.register_forward_pre_hook(processor.watch)
+            undo.append(hook.remove)
+            undo.append(lambda b=block, p=processor.inner: b.attn1.set_processor(p))  # type: ignore[misc]
+            block.attn1.set_processor(processor)
+        yield
+    finally:
+        for restore in undo:
+            restore()

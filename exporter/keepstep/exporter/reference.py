@@ -1,0 +1,225 @@
+"""The same schedule, run eagerly in PyTorch: the oracle of every compiled plan.
+
+It shares nothing with the compiler but the schedule: the scheduler object is the real one, calls
+are made one after the other, and a shallow call runs the UNet's own modules.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+
+from .models import StableDiffusion
+from .models.unet import cut_path
+from .pruning.attach import CallContext, pruned
+from .pruning.dato import count_tokens
+from .sampler import scheduler_from
+from .schedule import Call, Schedule
+
+
+@dataclass
+class EagerRun:
+    """What an eager run gives: latents (B, C, h, w), pictures uint8 (B, H, W, 3), seconds."""
+
+    latents: np.ndarray
+    image: np.ndarray
+    seconds: list[tuple[str, float]] = field(default_factory=list)  # a kind and its time, a call
+
+
+@torch.no_grad()
+def run_eagerly(
+    model: StableDiffusion,
+    schedule: Schedule,
+    noise: Tensor,
+    prompt_embeds: Tensor,
+    negative_prompt_embeds: Tensor,
+    guidance_scale: float,
+    selection_noise: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> EagerRun:
+    """Sample with `schedule`. noise (B, C, h, w), embeddings (B, L, D), selection_noise (R, B, N)
+    for the R calls that run."""
+    scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
+    scheduler.set_timesteps(schedule.sampler.steps)
+    calls = schedule.resolve(len(scheduler.timesteps), type(scheduler).__name__)
+    prompt = torch.cat([negative_prompt_embeds, prompt_embeds])
+    network = _Network(model, schedule)
+    sample = noise * scheduler.init_noise_sigma
+    guided = torch.zeros_like(noise)
+    run = EagerRun(np.empty(0), np.empty(0))
+    for k, (call, t) in enumerate(zip(calls, scheduler.timesteps, strict=True)):
+        start = time.perf_counter()
+        if call.kind != "skip":
+            twice = torch.cat([sample, sample])
+            if hasattr(scheduler, "scale_model_input"):
+                twice = scheduler.scale_model_input(twice, t)
+            extra = None if selection_noise is None else selection_noise[network.runs]
+            prediction = network(call, twice, t, prompt, extra)
+            unconditional, conditional = prediction.chunk(2)
+            guided = unconditional + guidance_scale * (conditional - unconditional)
+        sample = scheduler.step(guided, t, sample, return_dict=False)[0]
+        run.seconds.append((call.kind, time.perf_counter() - start))
+        if progress:
+            progress(k + 1, len(calls))
+    start = time.perf_counter()
+    picture = model.vae.decode(sample / model.vae.config.scaling_factor, return_dict=False)[0]
+    picture = ((picture / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).round()
+    run.seconds.append(("decode", time.perf_counter() - start))
+    run.latents = sample.numpy()
+    run.image = picture.to(torch.uint8).numpy()
+    return run
+
+
+@torch.no_grad()
+def embed(model: StableDiffusion, prompts: list[str]) -> Tensor:
+    """Prompts → embeddings (B, L, D)."""
+    embeds: Tensor = model.text_encoder(model.token_ids(prompts))[0]
+    return embeds
+
+
+class _Network:
+    """The UNet with its cached features and the predictions that token scores are made of."""
+
+    def __init__(self, model: StableDiffusion, schedule: Schedule) -> None:
+        self.model = model
+        self.schedule = schedule
+        self.runs = 0
+        self.cached: Tensor | None = None
+        self.last: list[Tensor] = []  # unconditional halves of the last two predictions
+        unet, cache = model.unet, schedule.cache
+        self.cut = cut_path(unet, cache, schedule.name) if cache else None
+
+    def __call__(
+        self, call: Call, sample: Tensor, t: Tensor, prompt: Tensor, extra: Tensor | None
+    ) -> Tensor:
+        """One full or shallow call on sample (2B, C, h, w)."""
+        unet = self.model.unet
+        with pruned(unet, self._context(call, sample, extra)):
+            if call.kind == "shallow":
+                assert self.cut and self.cached is not None
+                cache = self.schedule.cache
+                if cache is not None and cache.branch is not None:
+                    prediction = _shallow(unet, sample, t, prompt, self.cached, cache.branch)
+                else:
+                    with _replaced(unet.get_submodule(self.cut), self.cached):
+                        prediction = unet(sample, t, prompt, return_dict=False)[0]
+            else:
+                prediction = self._full(sample, t, prompt)
+        self.last = [*self.last[-1:], prediction.chunk(2)[0]]
+        self.runs += 1
+        return prediction
+
+    def _full(self, sample: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+        kept: list[Tensor] = []
+        unet = self.model.unet
+        hook = None
+        if self.cut:
+            module = unet.get_submodule(self.cut)
+            hook = module.register_forward_hook(lambda _m, _a, out: kept.append(_first(out)))
+        try:
+            prediction: Tensor = unet(sample, t, prompt, return_dict=False)[0]
+        finally:
+            if hook:
+                hook.remove()
+        if kept:
+            self.cached = kept[-1]
+        return prediction
+
+    def _context(self, call: Call, sample: Tensor, extra: Tensor | None) -> CallContext | None:
+        """Token scores of this call: the change between the two last predictions, and noise."""
+        if call.prune is None:
+            return None
+        b, _, h, w = sample.shape
+        score = torch.zeros(b // 2, h * w)
+        if len(self.last) == 2:
+            change = (self.last[1] - self.last[0]).abs().mean(dim=1).flatten(1)
+            score = call.prune.gamma * change
+        if extra is not None and call.prune.alpha:
+            score = score + call.prune.alpha * extra
+        context = CallContext(call.prune, count_tokens(call.prune, h, w, self.schedule.name))
+        context.begin(score)
+        return context
+
+
+def _shallow(
+    unet: UNet2DConditionModel,
+    sample: Tensor,
+    t: Tensor,
+    prompt: Tensor,
+    cached: Tensor,
+    branch: int,
+) -> Tensor:
+    """Only what lies outside of skip connection `branch`, on cached deep features."""
+    temb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=t))
+    x = unet.conv_in(sample)
+    skips = [x]
+    down = _down_units(unet)
+    while len(skips) <= branch:
+        for module in next(down):
+            x = _unit(module, x, temb, prompt)
+        skips.append(x)
+    x = cached
+    units = list(_up_units(unet))[-1 - branch :]
+    for skip, unit in zip(reversed(skips[: branch + 1]), units, strict=True):
+        x = torch.cat([x, skip], dim=1)
+        for module in unit:
+            x = _unit(module, x, temb, prompt)
+    x = unet.conv_act(unet.conv_norm_out(x))
+    prediction: Tensor = unet.conv_out(x)
+    return prediction
+
+
+def _down_units(unet: Any) -> Iterator[list[nn.Module]]:
+    """The modules that lead from each skip connection to the next."""
+    for block in unet.down_blocks:
+        attentions = getattr(block, "attentions", None)
+        for i, resnet in enumerate(block.resnets):
+            yield [resnet, attentions[i]] if attentions else [resnet]
+        for downsampler in block.downsamplers or ():
+            yield [downsampler]
+
+
+def _up_units(unet: Any) -> Iterator[list[nn.Module]]:
+    """The modules that follow each concatenation with a skip connection."""
+    for block in unet.up_blocks:
+        attentions = getattr(block, "attentions", None)
+        for i, resnet in enumerate(block.resnets):
+            unit: list[nn.Module] = [resnet, attentions[i]] if attentions else [resnet]
+            if i == len(block.resnets) - 1:
+                unit += list(block.upsamplers or ())
+            yield unit
+
+
+def _unit(module: nn.Module, x: Tensor, temb: Tensor, prompt: Tensor) -> Tensor:
+    kind = type(module).__name__
+    if kind.startswith("Resnet"):
+        return _first(module(x, temb))
+    if kind.startswith("Transformer"):
+        return _first(module(x, encoder_hidden_states=prompt, return_dict=False))
+    return _first(module(x))
+
+
+@contextmanager
+def _replaced(module: nn.Module, output: Tensor) -> Iterator[None]:
+    """While active, `module` gives `output` whatever it computes."""
+
+    def give(_module: nn.Module, _args: object, out: object) -> object:
+        return (output,) if isinstance(out, tuple) else output
+
+    hook = module.register_forward_hook(give)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _first(out: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return out[0] if isinstance(out, tuple) else out

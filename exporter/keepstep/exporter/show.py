@@ -1,0 +1,170 @@
+"""Tables and lines for people; everything shown here is also to be had as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from .bench import Row
+from .schedule import Repeat, Schedule
+from .verify import TOLERANCE, Verdict
+
+STYLES = {"F": "bold white on blue", "s": "black on cyan", ".": "bright_black"}
+LEGEND = "F full, s shallow, . skipped"
+
+
+def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
+    """A plan as `summary.describe` gives it."""
+    counts = plan["steps"]
+    lines = Table.grid(padding=(0, 2))
+    lines.add_row("calls", timeline_text(plan["calls"]))
+    lines.add_row("", Text(LEGEND, style="bright_black"))
+    lines.add_row("kinds", ", ".join(f"{n} {kind}" for kind, n in counts.items() if n))
+    lines.add_row("kept tokens", ", ".join(map(str, plan["kept"])) or "all")
+    lines.add_row("network", f"{si(plan['loop_macs'])}MAC a run")
+    lines.add_row(
+        "memory",
+        f"{size(plan['weight_bytes'])} weights, {size(plan['table_bytes'])} tables, "
+        f"{size(plan['arena_bytes'])} arena",
+    )
+    stages = Table(box=None, padding=(0, 2), header_style="bright_black")
+    for heading in ("stage", "launches", "MAC a launch", "weights", "engines"):
+        stages.add_column(heading, justify="left" if heading in ("stage", "engines") else "right")
+    for name, stage in plan["stages"].items():
+        stages.add_row(
+            name,
+            str(stage["launches"]),
+            si(stage["macs"]),
+            str(stage["weights"]),
+            ", ".join(stage["engines"]),
+        )
+    values = Table(box=None, padding=(0, 2), header_style="bright_black")
+    for heading in ("value", "", "dtype", "shape"):
+        values.add_column(heading)
+    for role, label in (("inputs", "input"), ("feeds", "optional input"), ("outputs", "output")):
+        for name, tensor in plan[role].items():
+            values.add_row(name, label, tensor["dtype"], str(tuple(tensor["shape"])))
+    title = f"[bold]{plan['name']}[/]"
+    return Panel(Group(lines, "", stages, "", values), title=title, title_align="left")
+
+
+def timeline_text(calls: str) -> Text:
+    """The calls of the sampler, coloured by kind."""
+    text = Text()
+    for letter in calls:
+        text.append(letter, style=STYLES[letter])
+    return text
+
+
+def schedules_table(schedules: Sequence[Schedule]) -> RenderableType:
+    """The built-in schedules and what each costs."""
+    table = Table(box=None, padding=(0, 2, 1, 0), header_style="bright_black")
+    for heading in ("name", "calls"):
+        table.add_column(heading, vertical="top")
+    for schedule in schedules:
+        entry = schedule_entry(schedule)
+        what = Group(
+            timeline_text(entry["calls"])
+            if entry["calls"]
+            else Text(entry["repeat"] + " repeated"),
+            Text(entry["cost"]),
+            Text(schedule.source, style="bright_black"),
+        )
+        table.add_row(Text(schedule.name, style="bold"), what)
+    return table
+
+
+def schedule_entry(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as data: its calls, and in words what runs and what is pruned."""
+    sampler = f"{schedule.sampler.scheduler}, {schedule.sampler.steps} steps"
+    letters = {"full": "F", "shallow": "s", "skip": "."}
+    calls = ""
+    if isinstance(schedule.calls, Repeat):
+        pattern = schedule.calls.repeat.replace(" ", "")
+        counts = {kind: pattern.count(letter) for kind, letter in letters.items()}
+        of = f"of every {len(pattern)} calls"
+    else:
+        pattern = ""
+        calls = "".join(letters[call.kind] for call in schedule.calls)
+        counts = {kind: calls.count(letter) for kind, letter in letters.items()}
+        of = f"of {len(calls)} calls"
+    kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    prune = schedule.prune
+    pruning = f"; {prune.method} prunes {prune.ratio:.0%} of the top-level tokens" if prune else ""
+    return {
+        "name": schedule.name,
+        "source": schedule.source,
+        "sampler": sampler,
+        "calls": calls,
+        "repeat": pattern,
+        "kinds": counts,
+        "cost": f"{kinds} {of} ({sampler}){pruning}",
+    }
+
+
+def bench_table(rows: Sequence[Row]) -> RenderableType:
+    """The benchmark: speed and quality side by side, the baseline first."""
+    table = Table(box=None, padding=(0, 1), header_style="bright_black", collapse_padding=True)
+    headings = ("plan", "how", "s/image", "spread", "full", "shallow", "GMAC", "ideal s")
+    for heading in (*headings, "÷ ideal", "speed-up", "peak", "PSNR", "SSIM", "golden"):
+        table.add_column(heading, justify="left" if heading in ("plan", "how") else "right")
+    for row in rows:
+        kinds = [row.call_seconds.get(kind) for kind in ("full", "shallow")]
+        table.add_row(
+            row.plan,
+            row.how,
+            f"{row.seconds:.2f}",
+            f"{row.fastest:.2f}–{row.slowest:.2f}",
+            *("" if s is None else f"{1e3 * s:.1f} ms" for s in kinds),
+            f"{row.loop_macs / 1e9:.1f}",
+            "" if row.ideal_seconds is None else f"{row.ideal_seconds:.2f}",
+            "" if row.measured_over_ideal is None else f"{row.measured_over_ideal:.2f}",
+            f"{row.speedup:.2f}×",
+            size(row.peak_bytes),
+            "same" if row.psnr is None else f"{row.psnr:.1f} dB",
+            f"{row.ssim:.3f}",
+            "" if row.golden_error is None else f"{row.golden_error:.0e}",
+        )
+    return table
+
+
+def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
+    """What `keepstep verify` found."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black")
+    for heading in ("plan", "backend", "relative error", f"at most {TOLERANCE:g}"):
+        table.add_column(heading)
+    for verdict in verdicts:
+        mark = "[green]good[/]" if verdict.good else "[red]departs[/]"
+        table.add_row(verdict.plan, verdict.backend, f"{verdict.error:.1e}", mark)
+    return table
+
+
+def print_json(console: Console, data: object) -> None:
+    """JSON, unstyled and unwrapped, so that it can be piped."""
+    import json
+
+    console.print(json.dumps(data, indent=1), markup=False, highlight=False, soft_wrap=True)
+
+
+def size(n: int) -> str:
+    """Bytes as a person reads them."""
+    return (
+        f"{n / 1e9:.2f} GB"
+        if n >= 1e9
+        else f"{n / 1e6:.1f} MB"
+        if n >= 1e6
+        else f"{n / 1e3:.0f} kB"
+    )
+
+
+def si(n: int) -> str:
+    """A count with its unit's prefix: 5.1 G, 6.6 M."""
+    for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if n >= factor:
+            return f"{n / factor:.1f} {unit}"
+    return f"{n} "

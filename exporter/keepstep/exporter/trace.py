@@ -1,0 +1,64 @@
+"""Traces a torch module into a graph whose inputs are its arguments and its weights alike."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export.graph_signature import InputKind
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A traced network.
+
+    graph       aten operations; every placeholder is an input, a weight or a constant
+    inputs      argument name → its placeholder
+    weights     placeholder → the weight's path in the model, such as `unet.conv_in.weight`
+    constants   placeholder → a tensor the code made itself, such as a range of positions
+    outputs     the nodes that are returned
+    tensors     weight path → its tensor
+    """
+
+    graph: fx.Graph
+    inputs: Mapping[str, fx.Node]
+    weights: Mapping[fx.Node, str]
+    constants: Mapping[fx.Node, Tensor]
+    outputs: tuple[fx.Node, ...]
+    tensors: Mapping[str, Tensor]
+
+
+def trace(module: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
+    """Trace `module(**inputs)` with static shapes; the names become the trace's inputs."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pytree internals of torch.export itself
+        program = torch.export.export(module.eval(), (), dict(inputs), strict=False)
+    nodes = {node.name: node for node in program.graph.nodes}
+    user: list[fx.Node] = []
+    weights: dict[fx.Node, str] = {}
+    constants: dict[fx.Node, Tensor] = {}
+    for spec in program.graph_signature.input_specs:
+        node = nodes[spec.arg.name]
+        if spec.kind is InputKind.USER_INPUT:
+            user.append(node)
+        elif spec.kind is InputKind.PARAMETER:
+            assert spec.target is not None
+            weights[node] = spec.target
+        else:
+            assert spec.target is not None
+            constants[node] = (program.state_dict | program.constants)[spec.target]
+    # Names, not positions: torch orders keyword arguments as it likes.
+    assert {node.name for node in user} == set(inputs), "an argument was lost while tracing"
+    (result,) = program.graph.output_node().args
+    assert isinstance(result, (tuple, list))
+    return Trace(
+        graph=program.graph,
+        inputs={name: nodes[name] for name in inputs},
+        weights=weights,
+        constants=constants,
+        outputs=tuple(result),
+        tensors={path: program.state_dict[path] for path in weights.values()},
+    )

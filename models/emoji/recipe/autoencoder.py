@@ -1,0 +1,217 @@
+"""Train the autoencoder on crops of both styles, then fold the latents' statistics into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from PIL import Image
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim
+
+from recipe.networks import make_autoencoder
+from recipe.pictures import PictureSet
+from recipe.settings import AutoencoderSettings, Recipe
+from recipe.training import (
+    Bar,
+    Clock,
+    Every,
+    autocast,
+    batches,
+    checkpoint_path,
+    device,
+    learning_rate,
+    load_checkpoint,
+    save_checkpoint,
+    set_learning_rate,
+)
+
+
+def to_signed(pixels: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """uint8 (B, H, W, 3) to float (B, 3, H, W) in -1..1."""
+    return torch.as_tensor(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_pixels(signed: torch.Tensor) -> np.ndarray:
+    """float (B, 3, H, W) in -1..1 to uint8 (B, H, W, 3)."""
+    scaled = ((signed.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def random_crops(pixels: torch.Tensor, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Crops of whole or half-size pictures: uint8 (B, H, W, 3) to float (B, 3, size, size).
+
+    Half-size ones, because the denoiser's first phase trains on the latents of half-size pictures.
+    """
+    whole = to_signed(pixels)
+    if torch.rand((), generator=generator) < 0.25:
+        whole = F.interpolate(whole, scale_factor=0.5, mode="area")
+    room = whole.shape[-1] - size
+    crops = []
+    for picture in whole:
+        top, left = torch.randint(room + 1, (2,), generator=generator).tolist()
+        crop = picture[:, top : top + size, left : left + size]
+        # Emoji are yellow and red: half the crops swap their colours, or green would come late.
+        if torch.rand((), generator=generator) < 0.5:
+            crop = crop[torch.randperm(3, generator=generator)]
+        crops.append(crop)
+    batch = torch.stack(crops)
+    return batch.flip(3) if torch.rand((), generator=generator) < 0.5 else batch
+
+
+def edges(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Differences between neighbours, down and across."""
+    return picture.diff(dim=2), picture.diff(dim=3)
+
+
+def loss_of(
+    model: AutoencoderKL, picture: torch.Tensor, settings: AutoencoderSettings
+) -> torch.Tensor:
+    """Pixels, colour, edges, structure, and a hint of KL.
+
+    L1 alone leaves edges soft, and is slow to spend latent channels on rare, saturated colours:
+    the squared error of the 4x4 means makes it.
+    """
+    posterior = model.encode(picture).latent_dist
+    drawn = model.decode(posterior.sample()).sample.float()
+    colour = F.mse_loss(F.avg_pool2d(drawn, 4), F.avg_pool2d(picture, 4))
+    edge = sum(F.l1_loss(a, b) for a, b in zip(edges(drawn), edges(picture), strict=True))
+    structure = 1 - ssim(drawn, picture, data_range=2.0, kernel_size=7, sigma=1.0)
+    divergence = posterior.kl().mean() / posterior.mean[0].numel()
+    return (
+        F.l1_loss(drawn, picture)
+        + settings.colour_weight * colour
+        + settings.edge_weight * edge
+        + settings.ssim_weight * structure
+        + settings.kl_weight * divergence
+    )
+
+
+def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | None) -> bool:
+    """Train or go on training; True when the plan is finished."""
+    settings, on = recipe.autoencoder, device()
+    torch.manual_seed(recipe.seed)
+    generator = torch.Generator().manual_seed(recipe.seed)
+    model = make_autoencoder(settings).to(on, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=1e-4)
+    clock, step = Clock(settings.minutes, call_limit=max_minutes), 0
+    path = checkpoint_path(work, recipe.name, "autoencoder")
+    if state := load_checkpoint(path):
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        clock.spent, step = state["minutes"], state["step"]
+        generator.manual_seed(recipe.seed + step)
+
+    def save() -> None:
+        save_checkpoint(
+            path,
+            {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "minutes": clock.spent,
+                "step": step,
+            },
+        )
+
+    pixels = torch.from_numpy(data.pixels)
+    rows = batches(len(pixels), settings.batch, generator)
+    save_due = Every(1.0, clock, last=clock.spent)
+    running = 0.0
+    clock.start()
+    with Bar("autoencoder", clock) as bar:
+        while not clock.is_over:
+            set_learning_rate(
+                optimizer, learning_rate(settings.learning_rate, step, 100, clock.progress)
+            )
+            picture = random_crops(pixels[next(rows)], settings.crop, generator)
+            picture = picture.to(on, memory_format=torch.channels_last)
+            with autocast(on):
+                loss = loss_of(model, picture, settings)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            step += 1
+            clock.tick()
+            running += (loss.item() - running) * max(0.01, 1 / step)
+            bar.show(f"step {step}  loss {running:.4f}")
+            if save_due.due():
+                save()
+    save()
+    return clock.progress >= 1.0
+
+
+def finish(recipe: Recipe, data: PictureSet, work: Path) -> None:
+    """Fold the latents' statistics into the trained weights and keep the result."""
+    state = load_checkpoint(checkpoint_path(work, recipe.name, "autoencoder"))
+    model = make_autoencoder(recipe.autoencoder)
+    model.load_state_dict(state["model"])
+    model.eval().to(device())
+    latents = encode(model, data.pixels[::5])
+    fold_statistics(model.cpu(), latents)
+    save_checkpoint(
+        checkpoint_path(work, recipe.name, "autoencoder-finished"),
+        {"model": model.state_dict(), "scaling_factor": model.config.scaling_factor},
+    )
+
+
+def load_trained(recipe: Recipe, work: Path) -> AutoencoderKL:
+    """The finished autoencoder, in eval mode on the CPU."""
+    state = load_checkpoint(checkpoint_path(work, recipe.name, "autoencoder-finished"))
+    if state is None:
+        raise FileNotFoundError("no finished autoencoder yet: run `train.py autoencoder` first")
+    model = make_autoencoder(recipe.autoencoder)
+    model.load_state_dict(state["model"])
+    model.register_to_config(scaling_factor=state["scaling_factor"])
+    return model.eval()
+
+
+@torch.no_grad()
+def encode(model: AutoencoderKL, pixels: np.ndarray, half: bool = False) -> torch.Tensor:
+    """uint8 (N, 128, 128, 3) to unscaled latents (N, 4, 32, 32), or (N, 4, 16, 16) when `half`."""
+    latents = []
+    for start in range(0, len(pixels), 32):
+        picture = to_signed(pixels[start : start + 32])
+        if half:
+            picture = F.interpolate(picture, scale_factor=0.5, mode="area")
+        picture = picture.to(next(model.parameters()).device)
+        latents.append(model.encode(picture).latent_dist.mean.float().cpu())
+    return torch.cat(latents)
+
+
+@torch.no_grad()
+def decode(model: AutoencoderKL, latents: torch.Tensor) -> np.ndarray:
+    """Scaled latents (N, 4, h, w) to uint8 (N, 4h, 4w, 3)."""
+    on = next(model.parameters()).device
+    parts = (latents / model.config.scaling_factor).to(on).split(16)
+    return np.concatenate([to_pixels(model.decode(part).sample) for part in parts])
+
+
+@torch.no_grad()
+def fold_statistics(model: AutoencoderKL, latents: torch.Tensor) -> None:
+    """Make the latents of `model` zero-mean with equal spread in each channel, in place.
+
+    The 1x1 convolutions at both ends of the latents take up a shift and a scale a channel, so no
+    consumer has to know. The overall scale stays and goes to `scaling_factor`, as is usual. A
+    diffusion model starts from zero-mean noise: latents with a mean would come out greyish.
+    """
+    mean = latents.mean(dim=(0, 2, 3))
+    spread = latents.std(dim=(0, 2, 3))
+    scale = spread.mean() / spread
+    channels = len(mean)
+    before, after = model.quant_conv, model.post_quant_conv
+    # quant_conv gives means first, log variances second.
+    before.weight[:channels] *= scale.view(-1, 1, 1, 1)
+    before.bias[:channels] = (before.bias[:channels] - mean) * scale
+    before.bias[channels:] += 2 * scale.log()
+    after.bias += after.weight[:, :, 0, 0] @ mean
+    after.weight /= scale.view(1, -1, 1, 1)
+    model.register_to_config(scaling_factor=1.0 / spread.mean().item())
+
+
+def reconstruction_sheet(model: AutoencoderKL, pixels: np.ndarray) -> Image.Image:
+    """Pictures above, what comes back of them below."""
+    back = decode(model, encode(model, pixels) * model.config.scaling_factor)
+    return Image.fromarray(np.concatenate([np.hstack(list(pixels)), np.hstack(list(back))]))

@@ -1,0 +1,65 @@
+"""Fill the figures of evaluation.json in between the markers of README.md."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+BEGIN = "<!-- figures: begin (written by `train.py evaluate`, do not edit) -->"
+END = "<!-- figures: end -->"
+
+
+def fill_in(folder: Path) -> None:
+    card = folder / "README.md"
+    text = card.read_text()
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{card.name} lacks the markers of the figures")
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    report = json.loads((folder / "evaluation.json").read_text())
+    card.write_text(f"{before}{BEGIN}\n{figures(report)}{END}{after}")
+
+
+def figures(report: dict[str, Any]) -> str:
+    """The generated part of the card, in Markdown."""
+    facts, data, sampling = report["training"], report["data"], report["sampling"]
+    styles = " and ".join(f"{n} {style}" for style, n in data["training pictures"].items())
+    pictures = sum(data["training pictures"].values())
+    epochs = facts["denoiser samples"] / pictures
+    lines = [
+        f"Recipe `{report['recipe']}`: {pictures} pictures ({styles}) of {data['training names']} "
+        f"names; {data['held-out names']} names are held out of everything.",
+        f"Autoencoder: {facts['autoencoder minutes']:.0f} minutes, "
+        f"{facts['autoencoder steps']:,} steps.",
+        f"UNet and text encoder: {facts['denoiser minutes']:.0f} minutes, "
+        f"{facts['denoiser steps']:,} steps, {facts['denoiser samples']:,} samples "
+        f"({epochs:,.0f} epochs).",
+        "",
+        "| part | parameters | MB on disk |",
+        "|---|---:|---:|",
+    ]
+    for name, size in report["megabytes"].items():
+        count = report["parameters"].get(name)
+        lines.append(f"| {name} | {f'{count:,}' if count else ''} | {size} |")
+    lines += [
+        "",
+        f"One picture with guidance, {sampling['timed_steps']} steps of {sampling['scheduler']}, "
+        f"float32, {report['threads']} CPU threads: {report['seconds_for_one_picture']} s.",
+        "",
+        f"Samples for the sheet and the table: {sampling['steps']} steps, "
+        f"guidance {sampling['guidance_scale']}.",
+        "",
+        "| FD-VGG of | against | pictures | distance |",
+        "|---|---|---:|---:|",
+    ]
+    for row in report["fd_vgg"]:
+        one, other = row["pictures"]
+        lines.append(f"| {row['of']} | {row['against']} | {one}, {other} | {row['fd']} |")
+    lines += [
+        "",
+        f"{report['right_name']:.0%} of the samples of trained captions have the picture of that "
+        "very caption as their nearest training picture on the same features.",
+        f"The autoencoder brings held-out pictures back at {report['autoencoder_psnr_db']} dB.",
+    ]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,180 @@
+"""Draw with the exported folder, as a user would, and measure. Writes evaluation.json."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image, ImageDraw
+from rich.progress import track
+
+from recipe import autoencoder, frechet, pictures
+from recipe.pictures import PictureSet
+from recipe.settings import Recipe
+from recipe.training import checkpoint_path, load_checkpoint
+
+GUIDANCE = 5.0
+STEPS = 25
+TIMED_STEPS = 50
+MAX_TRAINED, MAX_UNSEEN = 100, 40
+SHEET = (
+    "a red apple", "a green apple", "a banana", "a strawberry", "a lemon", "a pineapple",
+    "a cat", "a dog face", "a fish", "an octopus", "a penguin", "a butterfly",
+    "a red car", "a rocket", "a sailboat", "a guitar", "a gift box", "a soccer ball",
+    "a red heart", "a blue heart", "a green book", "a sunflower", "a red apple, flat",
+    "a cat, flat",
+)  # fmt: skip
+
+
+def measure(recipe: Recipe, work: Path, output: Path) -> None:
+    """All figures of the model card, and its sheet."""
+    torch.manual_seed(0)
+    pipeline = StableDiffusionPipeline.from_pretrained(output)
+    pipeline.set_progress_bar_config(disable=True)
+    everything = pictures.load(work)
+    trained = pictures.training_set(everything, recipe)
+    unseen = pictures.held_out(everything)
+    drawn_trained = draw(pipeline, trained, "samples, trained names", MAX_TRAINED)
+    drawn_unseen = draw(pipeline, unseen, "samples, held-out names", MAX_UNSEEN)
+    network = frechet.Vgg16Features(work / "downloads").eval()
+    sets = {
+        "samples of trained captions": drawn_trained,
+        "samples of held-out captions": drawn_unseen,
+        "training pictures": trained.pixels,
+        "held-out pictures": unseen.pixels,
+        "training pictures through the autoencoder": reconstruct(pipeline, trained.pixels),
+    }
+    found = {name: frechet.features(network, pixels) for name, pixels in sets.items()}
+    found["one half of the training pictures"] = found["training pictures"][0::2]
+    found["the other half"] = found["training pictures"][1::2]
+    pairs = (
+        ("one half of the training pictures", "the other half"),
+        ("training pictures through the autoencoder", "training pictures"),
+        ("samples of trained captions", "training pictures"),
+        ("samples of trained captions", "held-out pictures"),
+        ("samples of held-out captions", "held-out pictures"),
+        ("training pictures", "held-out pictures"),
+    )
+    report = {
+        "recipe": recipe.name,
+        "training": training_facts(recipe, work),
+        "data": {
+            "training pictures": dict(Counter(picture.style for picture in trained.pictures)),
+            "training names": len({picture.name for picture in trained.pictures}),
+            "held-out names": len({picture.name for picture in unseen.pictures}),
+        },
+        "sampling": {
+            "scheduler": type(pipeline.scheduler).__name__,
+            "steps": STEPS,
+            "timed_steps": TIMED_STEPS,
+            "guidance_scale": GUIDANCE,
+        },
+        "fd_vgg": [
+            {
+                "of": one,
+                "against": other,
+                "pictures": [len(found[one]), len(found[other])],
+                "fd": round(frechet.distance(found[one], found[other]), 1),
+            }
+            for one, other in pairs
+        ],
+        "right_name": round(nearest_is_own(found, len(drawn_trained)), 3),
+        "autoencoder_psnr_db": round(psnr(reconstruct(pipeline, unseen.pixels), unseen.pixels), 1),
+        "seconds_for_one_picture": round(time_one(pipeline), 1),
+        "threads": torch.get_num_threads(),
+        "megabytes": sizes(output),
+        "parameters": {
+            name: sum(p.numel() for p in getattr(pipeline, name).parameters())
+            for name in ("unet", "text_encoder", "vae")
+        },
+    }
+    (output / "evaluation.json").write_text(json.dumps(report, indent=1) + "\n")
+    sample_sheet(trained, drawn_trained).save(output / "samples.png", optimize=True)
+
+
+def draw(pipeline: StableDiffusionPipeline, data: PictureSet, title: str, limit: int) -> np.ndarray:
+    """One sample a caption of `data`, at most `limit`: uint8 (N, 128, 128, 3)."""
+    captions = [picture.caption for picture in data.pictures][:limit]
+    drawn = []
+    for start in track(range(0, len(captions), 8), title):
+        batch = captions[start : start + 8]
+        seeds = [torch.Generator().manual_seed(start + i) for i in range(len(batch))]
+        drawn.append(
+            pipeline(
+                batch,
+                num_inference_steps=STEPS,
+                guidance_scale=GUIDANCE,
+                generator=seeds,
+                output_type="np",
+            ).images
+        )
+    return (np.concatenate(drawn) * 255).round().astype(np.uint8)
+
+
+def nearest_is_own(found: dict[str, np.ndarray], count: int) -> float:
+    """Share of samples whose nearest training picture, on VGG features, has their own caption."""
+    samples = found["samples of trained captions"]
+    training = found["training pictures"]
+    gaps = np.linalg.norm(samples[:, None] - training[None], axis=-1)
+    return float((gaps.argmin(1) == np.arange(count)).mean())
+
+
+def reconstruct(pipeline: StableDiffusionPipeline, pixels: np.ndarray) -> np.ndarray:
+    latents = autoencoder.encode(pipeline.vae, pixels) * pipeline.vae.config.scaling_factor
+    return autoencoder.decode(pipeline.vae, latents)
+
+
+def psnr(drawn: np.ndarray, pixels: np.ndarray) -> float:
+    """Mean over pictures, in dB."""
+    error = ((drawn.astype(float) - pixels) ** 2).mean(axis=(1, 2, 3))
+    return float((10 * np.log10(255**2 / error)).mean())
+
+
+def time_one(pipeline: StableDiffusionPipeline) -> float:
+    start = time.monotonic()
+    pipeline("a red apple", num_inference_steps=TIMED_STEPS, guidance_scale=GUIDANCE)
+    return time.monotonic() - start
+
+
+def training_facts(recipe: Recipe, work: Path) -> dict[str, float]:
+    """How long and how far each part was trained, from the checkpoints."""
+    parts = {
+        part: load_checkpoint(checkpoint_path(work, recipe.name, part))
+        for part in ("autoencoder", "denoiser")
+    }
+    facts: dict[str, float] = {}
+    for part, state in parts.items():
+        facts[f"{part} minutes"] = round(state["minutes"])
+        facts[f"{part} steps"] = state["step"]
+    facts["denoiser samples"] = parts["denoiser"]["samples"]
+    return facts
+
+
+def sizes(output: Path) -> dict[str, float]:
+    """Megabytes on disk, a component each, and in all."""
+    folders = ("unet", "text_encoder", "vae", "tokenizer", "scheduler")
+    found = {
+        name: sum(file.stat().st_size for file in (output / name).rglob("*")) / 1e6
+        for name in folders
+    }
+    return {name: round(size, 2) for name, size in {**found, "all": sum(found.values())}.items()}
+
+
+def sample_sheet(data: PictureSet, drawn: np.ndarray, columns: int = 6) -> Image.Image:
+    """SHEET's captions, each with its picture out of `drawn`, six to a row."""
+    side, label = drawn.shape[1], 16
+    numbers = {picture.caption: i for i, picture in enumerate(data.pictures[: len(drawn)])}
+    captions = [text for text in SHEET if text in numbers]
+    rows = -(-len(captions) // columns)
+    whole = Image.new("RGB", (columns * side, rows * (side + label)), "white")
+    pen = ImageDraw.Draw(whole)
+    for place, text in enumerate(captions):
+        left, top = place % columns * side, place // columns * (side + label)
+        whole.paste(Image.fromarray(drawn[numbers[text]]), (left, top))
+        pen.text((left + side // 2, top + side + label // 2), text, fill="black", anchor="mm")
+    return whole

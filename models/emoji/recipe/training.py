@@ -1,0 +1,145 @@
+"""What both training loops share: the clock, checkpoints that survive a kill, the device."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def autocast(on: torch.device) -> AbstractContextManager[Any]:
+    """bfloat16 on a GPU only: CPUs without bfloat16 units emulate it, many times slower."""
+    return torch.autocast("cuda", dtype=torch.bfloat16) if on.type == "cuda" else nullcontext()
+
+
+@dataclass
+class Clock:
+    """Training time spent, over all calls. Plans are made in minutes, not in steps, so that a
+    recipe ends when it should on a slow or shared machine."""
+
+    minutes: float
+    spent: float = 0.0
+    call_limit: float | None = None
+    _call_spent: float = field(default=0.0, init=False)
+    _mark: float = field(default=0.0, init=False)
+
+    def start(self) -> None:
+        self._mark = time.monotonic()
+
+    def tick(self) -> None:
+        now = time.monotonic()
+        elapsed = (now - self._mark) / 60
+        self._mark = now
+        self.spent += elapsed
+        self._call_spent += elapsed
+
+    @property
+    def progress(self) -> float:
+        """0 at the start of the plan, 1 at its end."""
+        return min(1.0, self.spent / self.minutes)
+
+    @property
+    def call_is_over(self) -> bool:
+        return self.call_limit is not None and self._call_spent >= self.call_limit
+
+    @property
+    def is_over(self) -> bool:
+        return self.progress >= 1.0 or self.call_is_over
+
+
+def learning_rate(peak: float, step: int, warmup_steps: int, progress: float) -> float:
+    """Linear warm-up by step, then a cosine to 2 % of the peak at the end of the plan."""
+    warmup = min(1.0, (step + 1) / warmup_steps)
+    return peak * warmup * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value
+
+
+def checkpoint_path(work: Path, recipe: str, part: str) -> Path:
+    return work / f"{part}-{recipe}.pt"
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Written beside and renamed: a kill in the middle leaves the old checkpoint whole."""
+    beside = path.with_suffix(".partial")
+    torch.save(state, beside)
+    beside.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Checkpoints hold tensors and plain values only."""
+    return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+@dataclass
+class Every:
+    """True once in so many minutes of the clock."""
+
+    minutes: float
+    clock: Clock
+    last: float = 0.0
+
+    def due(self) -> bool:
+        if self.clock.spent - self.last < self.minutes:
+            return False
+        self.last = self.clock.spent
+        return True
+
+
+class Bar:
+    """A progress bar in the plan's minutes; a line a minute when nobody is watching."""
+
+    def __init__(self, title: str, clock: Clock) -> None:
+        self.clock = clock
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
+        self.task = self.progress.add_task(title, total=clock.minutes, note="")
+        self.interactive = self.progress.console.is_terminal
+        self.log = Every(1.0, clock, last=clock.spent)
+
+    def __enter__(self) -> Bar:
+        if self.interactive:
+            self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.interactive:
+            self.progress.stop()
+
+    def show(self, note: str) -> None:
+        self.progress.update(self.task, completed=self.clock.spent, note=note)
+        if not self.interactive and self.log.due():
+            self.log_line(note)
+
+    def log_line(self, note: str) -> None:
+        """A line that stays, above the bar."""
+        line = f"{self.clock.spent:6.1f} of {self.clock.minutes:.0f} min  {note}"
+        self.progress.console.print(line, highlight=False)
+
+
+def batches(count: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Endless shuffled row numbers, (size,) each; every row once before any comes again."""
+    queue = torch.empty(0, dtype=torch.long)
+    while True:
+        while len(queue) < size:
+            queue = torch.cat([queue, torch.randperm(count, generator=generator)])
+        yield queue[:size]
+        queue = queue[size:]

@@ -1,0 +1,98 @@
+"""Train, export and measure models/emoji from an empty folder. See README.md.
+
+    python train.py data                       download the pictures, split the names
+    python train.py autoencoder                pictures to latents and back
+    python train.py denoiser                   UNet and text encoder together
+    python train.py export                     write the diffusers folder
+    python train.py evaluate                   draw, measure, fill in the model card
+    python train.py all                        the five in a row
+
+Every step can be killed and run again: it goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from recipe.settings import MODEL_FOLDER, RECIPES, WORK_FOLDER, Recipe
+
+
+def data(recipe: Recipe, options: argparse.Namespace) -> bool:
+    from recipe import pictures
+
+    pictures.prepare(options.work)
+    return True
+
+
+def autoencoder(recipe: Recipe, options: argparse.Namespace) -> bool:
+    from recipe import autoencoder, pictures
+
+    everything = pictures.load(options.work)
+    seen = pictures.not_held_out(everything)
+    finished = autoencoder.train(recipe, seen, options.work, options.max_minutes)
+    autoencoder.finish(recipe, seen, options.work)
+    model = autoencoder.load_trained(recipe, options.work)
+    unseen = pictures.held_out(everything).pixels[:12]
+    autoencoder.reconstruction_sheet(model, unseen).save(options.work / "reconstructions.png")
+    return finished
+
+
+def denoiser(recipe: Recipe, options: argparse.Namespace) -> bool:
+    from recipe import denoiser, pictures
+
+    chosen = pictures.training_set(pictures.load(options.work), recipe)
+    return denoiser.train(recipe, chosen, options.work, options.max_minutes)
+
+
+def export(recipe: Recipe, options: argparse.Namespace) -> bool:
+    from recipe import export
+
+    export.write(recipe, options.work, options.output)
+    return True
+
+
+def evaluate(recipe: Recipe, options: argparse.Namespace) -> bool:
+    from recipe import card, evaluate
+
+    evaluate.measure(recipe, options.work, options.output)
+    card.fill_in(options.output)
+    return True
+
+
+STEPS: dict[str, Callable[[Recipe, argparse.Namespace], bool]] = {
+    "data": data,
+    "autoencoder": autoencoder,
+    "denoiser": denoiser,
+    "export": export,
+    "evaluate": evaluate,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("step", choices=[*STEPS, "all"])
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="cpu")
+    parser.add_argument("--work", type=Path, default=WORK_FOLDER, help="downloads and checkpoints")
+    parser.add_argument("--output", type=Path, default=MODEL_FOLDER, help="the diffusers folder")
+    parser.add_argument("--max-minutes", type=float, help="stop after so long; exit status 3")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    recipe = RECIPES[options.recipe]
+    for step in STEPS if options.step == "all" else [options.step]:
+        if not STEPS[step](recipe, options):
+            print(f"{step}: not finished; run the same command again to go on")
+            return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""What a caller gives, checked against the type of the value that it is for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keepstep.runtime.errors import InputError
+from keepstep.runtime.plan import TensorType
+from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.wording import shown
+
+_BFLOAT16_EXPONENT = np.uint16(0x7F80)  # all ones: infinite or not a number
+
+
+def checked_input(name: str, given: object, expected: TensorType) -> np.ndarray:
+    """Give `given` as an array of exactly the expected dtype and shape.
+
+    dtypes are never converted, but for a scalar given where one number is expected, if it loses
+    nothing but digits of a fraction. bfloat16 is given as itself or as the uint16 of its bits.
+    Raises `InputError` for another dtype or shape, and for NaN and infinity.
+    """
+    try:
+        array = np.asarray(given)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"input {shown(name)}: is no array: {error}") from error
+    dtype = numpy_dtype(expected.dtype)
+    if expected.dtype == "bfloat16" and array.dtype.name == "bfloat16":
+        array = array.view(np.uint16)
+    if array.ndim == 0 and expected.size == 1:
+        array = _scalar(name, array, expected).reshape(expected.shape)
+    if array.dtype != dtype:
+        raise InputError(
+            f"input {shown(name)}: expected {type_text(expected)}, found dtype {array.dtype}; "
+            f"convert it with numpy.asarray(x, dtype={dtype.name!r})"
+        )
+    if array.shape != expected.shape:
+        raise InputError(
+            f"input {shown(name)}: expected {type_text(expected)}, found shape "
+            f"{list(array.shape)}; the plan is for this shape only: give it, or export with another"
+        )
+    bad = _not_finite(array, expected.dtype)
+    if bad:
+        raise InputError(
+            f"input {shown(name)}: {bad} of {array.size} elements are NaN or infinite; "
+            "every element must be finite"
+        )
+    return array
+
+
+def _scalar(name: str, array: np.ndarray, expected: TensorType) -> np.ndarray:
+    """Convert one number, if its kind fits and an int stays what it is."""
+    dtype = numpy_dtype(expected.dtype)
+    fits = {"b": "b", "i": "iuf", "u": "iuf", "f": "f"}.get(array.dtype.kind, "")
+    if array.dtype == dtype or dtype.kind not in fits or expected.dtype == "bfloat16":
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        converted: np.ndarray[Any, Any] = array.astype(dtype)
+    if array.dtype.kind != "f" and not (np.isfinite(converted) and int(converted) == int(array)):
+        raise InputError(f"input {shown(name)}: {array} does not fit {expected.dtype}")
+    return converted
+
+
+def _not_finite(array: np.ndarray, dtype: str) -> int:
+    if dtype == "bfloat16":
+        return int(np.count_nonzero((array & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT))
+    if array.dtype.kind != "f":
+        return 0
+    return array.size - int(np.count_nonzero(np.isfinite(array)))

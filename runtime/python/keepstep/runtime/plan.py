@@ -1,0 +1,139 @@
+"""The plan as frozen data: the same words and fields as docs/plan-format.md, nothing more.
+
+Reading and writing are in `plan_json.py`, the numbered rules in `validate.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Literal
+
+FORMAT_VERSION = 1
+ALIGNMENT = 256  # bytes; every offset in the arena is a multiple of it
+
+ITEM_BYTES: Mapping[str, int] = {
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "int64": 8,
+    "int32": 4,
+    "uint8": 1,
+    "bool": 1,
+}
+VALUE_KINDS = ("constant", "input", "output", "scratch", "state")
+STEP_KINDS = ("full", "shallow", "skip")
+
+ValueKind = Literal["constant", "input", "output", "scratch", "state"]
+StepKind = Literal["full", "shallow", "skip"]
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Element type and static shape of a tensor of a stage, or of a value."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size without padding; a scalar (shape `()`) has one element."""
+        return ITEM_BYTES[self.dtype] * self.size
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A named static buffer."""
+
+    kind: ValueKind
+    type: TensorType
+    offset: int | None = None  # in the arena, bytes; None for constants
+    file: str | None = None  # of a constant
+    tensor: str | None = None  # of a constant: its name in the file
+    feed: bool = False  # a scratch value that the caller may give
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A value, or the rows of it that begin at `row` of its first axis."""
+
+    value: str
+    row: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A static-shape subgraph and the engines built from it."""
+
+    inputs: Mapping[str, TensorType]
+    outputs: Mapping[str, TensorType]
+    engines: Mapping[str, str]  # backend → path in the bundle
+    weights: Mapping[str, str] = field(default_factory=dict)  # tensor → constant value
+    macs: int = 0  # multiply–accumulate operations of one launch
+
+
+@dataclass(frozen=True)
+class Call:
+    """One launch of one stage."""
+
+    stage: str
+    reads: Mapping[str, Binding]
+    writes: Mapping[str, Binding]
+    step: int | None = None  # index into `Plan.steps`
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call of the sampler, and what it was turned into."""
+
+    kind: StepKind
+    timestep: float
+    kept: int | None = None  # tokens kept by the pruned self-attention; None: nothing pruned
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One denoising run as a straight-line program."""
+
+    name: str
+    values: Mapping[str, Value]
+    stages: Mapping[str, Stage]
+    calls: tuple[Call, ...]
+    steps: tuple[Step, ...]
+    arena_bytes: int
+    version: int = FORMAT_VERSION
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """How prompts become token ids."""
+
+    file: str  # path of a tokenizer.json
+    length: int  # ids a prompt, padded and cut
+    pad: int  # the id that fills a prompt up
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What a bundle says of one of its files."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of bundle.json."""
+
+    producer: str
+    model: Mapping[str, str]
+    plans: tuple[str, ...]
+    files: Mapping[str, FileEntry]
+    tokenizer: Tokenizer | None = None
+    version: int = FORMAT_VERSION

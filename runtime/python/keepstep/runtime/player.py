@@ -1,0 +1,232 @@
+"""The player: a plan, loaded and bound, that turns inputs into outputs any number of times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keepstep.runtime.backends import Session, backend
+from keepstep.runtime.errors import BundleError, InputError
+from keepstep.runtime.inputs import checked_input
+from keepstep.runtime.plan import Call, Plan, TensorType
+from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.tokenizer import PromptTokenizer
+from keepstep.runtime.wording import did_you_mean, listed, shown
+
+if TYPE_CHECKING:
+    from keepstep.runtime.bundle import Bundle
+
+Progress = Callable[[int, int, Call], None]
+"""(calls done, calls in all, the call just done)"""
+
+
+@dataclass(frozen=True)
+class CallTime:
+    """How long one call took."""
+
+    index: int  # in `Plan.calls`
+    call: Call
+    seconds: float
+
+
+class Player:
+    """Plays one plan. Make one with `Bundle.player`; close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        plan: Plan,
+        backend_name: str = "onnxruntime",
+        *,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise InputError(f"threads: expected an int of 1 or more, found {shown(threads)}")
+        self._bundle = bundle
+        self._plan = plan
+        self._session: Session | None = backend(backend_name).open(bundle, plan, threads)
+        self._playing = Lock()
+
+    @property
+    def plan(self) -> Plan:
+        """What is played."""
+        return self._plan
+
+    @property
+    def inputs(self) -> Mapping[str, TensorType]:
+        """What `run` must be given; but for what only calls read that given feeds leave out."""
+        return self._types(lambda name: self._plan.values[name].kind == "input")
+
+    @property
+    def feeds(self) -> Mapping[str, TensorType]:
+        """What `run` may be given in place of the calls that compute it."""
+        return self._types(lambda name: self._plan.values[name].feed)
+
+    @property
+    def outputs(self) -> Mapping[str, TensorType]:
+        """What `run` returns."""
+        return self._types(lambda name: self._plan.values[name].kind == "output")
+
+    def run(
+        self, inputs: Mapping[str, object], progress: Progress | None = None
+    ) -> dict[str, np.ndarray]:
+        """Play the plan once and give copies of its outputs.
+
+        `inputs` maps names to arrays of the types in `self.inputs` and `self.feeds`; `progress`
+        is called after each call. Nothing remains of a run, also of one that was interrupted.
+        Raises `InputError` for what does not fit, `BackendError` when an engine fails.
+        """
+        with self._prepared(inputs) as (session, calls):
+            if progress is None:
+                session.play(calls)
+            else:
+                for done, index in enumerate(calls, 1):
+                    session.launch(index)
+                    session.wait()
+                    progress(done, len(calls), self._plan.calls[index])
+            return {name: session.read(name) for name in self.outputs}
+
+    def profile(self, inputs: Mapping[str, object]) -> tuple[CallTime, ...]:
+        """Play the plan once and give the time of each call, waited for one by one."""
+        times = []
+        with self._prepared(inputs) as (session, calls):
+            session.wait()
+            for index in calls:
+                start = time.perf_counter()
+                session.launch(index)
+                session.wait()
+                seconds = time.perf_counter() - start
+                times.append(CallTime(index, self._plan.calls[index], seconds))
+        return tuple(times)
+
+    def encode(
+        self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] = ""
+    ) -> dict[str, np.ndarray]:
+        """Give the inputs `token_ids` and `negative_token_ids` for the plan's batch.
+
+        One text stands for the whole batch, a sequence for one text each. A plan without guidance
+        has no `negative_token_ids` and takes no negative prompt. Raises `InputError`.
+        """
+        tokenizer = self._bundle.tokenizer
+        if tokenizer is None or "token_ids" not in self.inputs:
+            raise InputError(
+                f"plan {self._plan.name!r} takes no prompt; its inputs: {listed(self.inputs)}"
+            )
+        if "negative_token_ids" not in self.inputs and negative_prompt:
+            raise InputError(
+                f"plan {self._plan.name!r} has no guidance and takes no negative prompt"
+            )
+        encoded = {}
+        for name, text in (("token_ids", prompt), ("negative_token_ids", negative_prompt)):
+            if name in self.inputs:
+                encoded[name] = _token_ids(name, text, self.inputs[name], tokenizer)
+        return encoded
+
+    def close(self) -> None:
+        """Give memory and engines back; a closed player cannot run."""
+        with self._alone():
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+    def __enter__(self) -> Player:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _types(self, chosen: Callable[[str], bool]) -> dict[str, TensorType]:
+        return {name: value.type for name, value in self._plan.values.items() if chosen(name)}
+
+    @contextmanager
+    def _prepared(self, inputs: Mapping[str, object]) -> Iterator[tuple[Session, list[int]]]:
+        """Check the inputs, keep other threads out, and hand over what is to be launched."""
+        calls, arrays = self._checked(inputs)
+        with self._alone():
+            if self._session is None:
+                raise InputError("this player is closed; make another one with Bundle.player")
+            for name, array in arrays.items():
+                self._session.write(name, array)
+            yield self._session, calls
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Refuse what would come between the launches of a run."""
+        if not self._playing.acquire(blocking=False):
+            raise InputError(
+                "this player is playing already, in another thread or in its own progress "
+                "callback; make a second player of the bundle, they share engines and weights"
+            )
+        try:
+            yield
+        finally:
+            self._playing.release()
+
+    def _checked(self, inputs: Mapping[str, object]) -> tuple[list[int], dict[str, np.ndarray]]:
+        """The calls to launch for these inputs, and the inputs as arrays of the right types."""
+        if not isinstance(inputs, Mapping):
+            raise InputError(f"expected a mapping from names to arrays, found {shown(inputs)}")
+        known = {**self.inputs, **self.feeds}
+        for name in inputs:
+            if name not in known:
+                raise InputError(
+                    f"plan {self._plan.name!r} has no input {shown(name)}"
+                    f"{did_you_mean(str(name), known)}; its inputs: {listed(self.inputs)}; "
+                    f"it may also be fed: {listed(self.feeds)}"
+                )
+        calls = calls_to_launch(self._plan, inputs.keys())
+        read = {binding.value for i in calls for binding in self._plan.calls[i].reads.values()}
+        missing = [name for name in self.inputs if name in read and name not in inputs]
+        if missing:
+            types = ", ".join(f"{name} {type_text(known[name])}" for name in missing[:12])
+            raise InputError(f"plan {self._plan.name!r} also needs the input {types}")
+        return calls, {name: checked_input(name, inputs[name], known[name]) for name in inputs}
+
+
+def _token_ids(
+    name: str, text: str | Sequence[str], expected: TensorType, tokenizer: PromptTokenizer
+) -> np.ndarray:
+    """Encode one text a row of the plan's batch."""
+    batch = expected.shape[0] if expected.shape else 0
+    if expected.dtype not in ("int64", "int32") or expected.shape != (batch, tokenizer.length):
+        raise BundleError(
+            0,
+            f"input {name} is {type_text(expected)}, but the bundle's tokenizer gives "
+            f"{tokenizer.length} ids a prompt; export the bundle again",
+        )
+    texts = [text] * batch if isinstance(text, str) else list(text)
+    if len(texts) != batch:
+        raise InputError(f"{name}: expected {batch} prompts, found {len(texts)}")
+    return tokenizer.encode(texts).astype(expected.dtype)
+
+
+def calls_to_launch(plan: Plan, given: Collection[str]) -> list[int]:
+    """Indices of the calls that are not left out: those that write a value that is not given.
+
+    Raises `InputError` when of a call's feed values only some are given.
+    """
+    calls = []
+    for i, call in enumerate(plan.calls):
+        written = {binding.value for binding in call.writes.values()}
+        missing = sorted(written.difference(given))
+        if missing and written.intersection(given):
+            fed = listed(sorted(written.intersection(given)))
+            raise InputError(
+                f"plan {plan.name!r}: with {fed} give {listed(missing)}, too: one call computes "
+                "them all; or give none of them"
+            )
+        if missing:
+            calls.append(i)
+    return calls

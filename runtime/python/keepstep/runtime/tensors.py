@@ -1,0 +1,79 @@
+"""Tensors in safetensors files, mapped and never copied.
+
+The package `safetensors` opens and checks a file; the bytes are then mapped here, because weights
+are to be shared between processes and because numpy has no bfloat16 to read them as.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from keepstep.runtime.plan import TensorType
+
+_DTYPES = {
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
+
+
+def numpy_dtype(dtype: str) -> np.dtype[Any]:
+    """The numpy dtype in which a tensor is held; bfloat16 is held as the uint16 of its bits."""
+    return np.dtype("uint16" if dtype == "bfloat16" else dtype)
+
+
+class TensorFile:
+    """One safetensors file. Raises `ValueError` when it is none."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with safe_open(path, framework="numpy") as file:  # checks the whole header
+                names = list(file.keys())
+        except SafetensorError as error:
+            raise ValueError(f"not a safetensors file: {error}") from error
+        self._data = np.memmap(path, np.uint8, mode="r")
+        (header_bytes,) = struct.unpack("<Q", self._data[:8].tobytes())
+        header = json.loads(self._data[8 : 8 + header_bytes].tobytes())
+        self._entries = {name: header[name] for name in names}
+        self._start = 8 + header_bytes
+        self._arrays: dict[str, np.ndarray] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensors in the file."""
+        return tuple(self._entries)
+
+    def type(self, name: str) -> TensorType | None:
+        """Type of a tensor; None when there is no such one. Foreign dtypes keep their own name."""
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        return TensorType(_DTYPES.get(entry["dtype"], entry["dtype"]), tuple(entry["shape"]))
+
+    def array(self, name: str) -> np.ndarray:
+        """The tensor, read-only, the same array at every call; bfloat16 as uint16.
+
+        Raises `KeyError` for an unknown name and `ValueError` for a dtype foreign to plans.
+        """
+        if name not in self._arrays:
+            entry = self._entries[name]
+            if entry["dtype"] not in _DTYPES:
+                raise ValueError(f"tensor {name!r} has dtype {entry['dtype']}")
+            dtype = numpy_dtype(_DTYPES[entry["dtype"]])
+            start, end = (self._start + offset for offset in entry["data_offsets"])
+            array = np.frombuffer(self._data[start:end], dtype).reshape(entry["shape"])
+            if not array.flags.aligned:  # a file that was not written by the exporter
+                array = array.copy()
+                array.flags.writeable = False
+            self._arrays[name] = array
+        return self._arrays[name]

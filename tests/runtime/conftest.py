@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from runtime.toy_bundle import write_bundle
+
+from keepstep.runtime import Bundle, Player
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A toy bundle that a test may damage."""
+    return write_bundle(tmp_path / "toy")
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A toy bundle that tests leave as it is."""
+    return Bundle.open(write_bundle(tmp_path_factory.mktemp("bundle") / "toy"))
+
+
+@pytest.fixture
+def player(bundle: Bundle) -> Iterator[Player]:
+    with bundle.player("toy", threads=1) as player:
+        yield player

@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from plans.make import mutated
+from runtime.toy_bundle import inputs, seal, write_bundle
+
+from keepstep.runtime import BackendError, Bundle, backends
+
+
+def test_an_unknown_backend_is_refused_with_the_known_ones(bundle: Bundle) -> None:
+    with pytest.raises(BackendError, match=r"did you mean 'onnxruntime'.*installed here: 'null'"):
+        bundle.player("toy", "onnxruntim")
+
+
+def test_a_backend_that_is_not_installed_says_how_to_get_it(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    assert backends.runnable() == ("null",)
+    with pytest.raises(BackendError, match="pip install onnxruntime"):
+        bundle.player("toy")
+
+
+def test_a_bundle_without_engines_for_the_backend_says_which_it_has(tmp_path: Path) -> None:
+    def elsewhere(plan: dict[str, Any]) -> None:
+        engines = plan["stages"]["full"]["engines"]
+        engines["tensorrt-rtx"] = engines.pop("onnxruntime")
+
+    bundle = Bundle.open(write_bundle(tmp_path / "toy", mutated(elsewhere)))
+    with pytest.raises(
+        BackendError, match=r"'full' has no engine for onnxruntime, but for 'tensorrt-rtx'.*export"
+    ):
+        bundle.player("toy")
+
+
+def test_players_of_a_bundle_share_engines_and_weights(folder: Path) -> None:
+    bundle = Bundle.open(folder)
+    sessions: list[Any] = [bundle.player("toy", threads=1)._session for _ in range(2)]
+    other: Any = bundle.player("toy", threads=2)._session
+    for (one, _), (two, _), (three, _) in zip(
+        sessions[0]._launches, sessions[1]._launches, other._launches, strict=True
+    ):
+        assert one is two
+        assert one is not three
+
+
+@pytest.mark.parametrize("content", [b"", b"onnx", bytes(1000)])
+def test_an_engine_of_rubbish_is_refused(folder: Path, content: bytes) -> None:
+    (folder / "stages/full-00.onnx").write_bytes(content)
+    seal(folder)
+    with pytest.raises(BackendError, match=r"stage 'full' \(stages/full-00.onnx\)"):
+        Bundle.open(folder).player("toy")
+
+
+def test_a_cut_engine_is_refused(folder: Path) -> None:
+    path = folder / "stages/full-00.onnx"
+    path.write_bytes(path.read_bytes()[:-40])
+    seal(folder)
+    with pytest.raises(BackendError, match="stage 'full'"):
+        Bundle.open(folder).player("toy")
+
+
+def test_an_engine_of_another_stage_is_refused(folder: Path) -> None:
+    (folder / "stages/final-00.onnx").write_bytes((folder / "stages/decode-00.onnx").read_bytes())
+    seal(folder)
+    with pytest.raises(BackendError, match="the plan's inputs are 'coef', 'history', 'noise'"):
+        Bundle.open(folder).player("toy")
+
+
+def test_an_engine_of_other_shapes_is_refused(folder: Path) -> None:
+    path = folder / "stages/decode-00.onnx"
+    model = onnx.load(path)
+    for tensor in (*model.graph.input, *model.graph.output):
+        tensor.type.tensor_type.shape.dim[0].dim_value = 2
+    onnx.save(model, path)
+    seal(folder)
+    with pytest.raises(BackendError, match=r"inputs.latents: the plan has float32\[1, 4\]"):
+        Bundle.open(folder).player("toy")
+
+
+def test_an_engine_that_wants_weights_nobody_gives_is_refused(tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "toy")
+    plan = mutated(lambda plan: plan["stages"]["full"].update(weights={}))
+    from plans.make import text_of
+
+    (folder / "plans/toy.json").write_bytes(text_of(plan))
+    seal(folder)
+    with pytest.raises(BackendError, match="stage 'full'"):
+        Bundle.open(folder).player("toy")
+
+
+def test_constants_are_not_copied_into_the_arena(bundle: Bundle) -> None:
+    with bundle.player("toy", threads=1) as player:
+        session: Any = player._session
+        assert "coef" not in session._values
+        found = player.run(inputs())
+    assert np.isfinite(found["latents"]).all()

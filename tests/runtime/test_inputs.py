@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keepstep.runtime.errors import InputError
+from keepstep.runtime.inputs import checked_input
+from keepstep.runtime.plan import TensorType
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1)])
+@pytest.mark.parametrize(
+    ("dtype", "given", "expected"),
+    [
+        ("float32", 7.5, 7.5),
+        ("float32", 7, 7),
+        ("float32", np.float64(0.1), np.float32(0.1)),
+        ("float32", np.array(2.5, np.float16), 2.5),
+        ("float16", 0.1, np.float16(0.1)),
+        ("int64", 3, 3),
+        ("int32", np.int64(-3), -3),
+        ("uint8", 255, 255),
+        ("bool", True, True),
+    ],
+)
+def test_one_number_may_be_given_as_a_scalar(
+    shape: tuple[int, ...], dtype: str, given: Any, expected: Any
+) -> None:
+    found = checked_input("x", given, TensorType(dtype, shape))
+    assert found.shape == shape
+    assert found.dtype == dtype
+    assert found.item() == expected
+
+
+@pytest.mark.parametrize(
+    ("dtype", "given", "message"),
+    [
+        ("int64", 3.0, "found dtype float64"),
+        ("int32", 2**31, "2147483648 does not fit int32"),
+        ("uint8", -1, "-1 does not fit uint8"),
+        ("uint8", 256, "does not fit"),
+        ("float32", 2**24 + 1, "16777217 does not fit float32"),
+        ("float16", 2**16, "does not fit float16"),
+        ("float32", 10**400, "found dtype object"),
+        ("float32", True, "found dtype bool"),
+        ("bool", 1, "found dtype int64"),
+        ("float32", "7", "found dtype <U1"),
+        ("float32", float("nan"), "NaN or infinite"),
+        ("float32", 1e39, "NaN or infinite"),
+        ("float16", 1e6, "NaN or infinite"),
+        ("float32", 1j, "found dtype complex128"),
+        ("bfloat16", 1.0, "dtype='uint16'"),
+    ],
+)
+def test_a_scalar_that_would_change_is_refused(dtype: str, given: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        checked_input("x", given, TensorType(dtype, ()))
+
+
+def test_a_scalar_does_not_fill_an_array() -> None:
+    with pytest.raises(InputError, match=r"found shape \[\]"):
+        checked_input("x", np.float32(0), TensorType("float32", (2,)))
+
+
+def test_bfloat16_is_given_as_bits() -> None:
+    type_ = TensorType("bfloat16", (2,))
+    bits = np.array([0x3F80, 0xC000], np.uint16)
+    assert checked_input("x", bits, type_).tolist() == bits.tolist()
+    with pytest.raises(InputError, match="1 of 2 elements"):
+        checked_input("x", np.array([0x3F80, 0x7F80], np.uint16), type_)
+
+
+def test_bfloat16_of_another_package_is_taken_by_its_bits() -> None:
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    given = np.array([1, -2], ml_dtypes.bfloat16)
+    found = checked_input("x", given, TensorType("bfloat16", (2,)))
+    assert found.tolist() == [0x3F80, 0xC000]
+
+
+def test_arrays_need_not_be_contiguous() -> None:
+    given = np.arange(12, dtype=np.float32).reshape(3, 4).T
+    assert np.array_equal(checked_input("x", given, TensorType("float32", (4, 3))), given)
+
+
+def test_lists_of_the_right_dtype_are_arrays() -> None:
+    assert checked_input("x", [[1, 2]], TensorType("int64", (1, 2))).tolist() == [[1, 2]]
+
+
+def test_what_refuses_to_be_an_array_is_refused() -> None:
+    class OnAGpu:
+        def __array__(self, dtype: object = None, copy: object = None) -> np.ndarray:
+            raise TypeError("copy the tensor to host memory first")
+
+    with pytest.raises(InputError, match="copy the tensor to host memory first"):
+        checked_input("x", OnAGpu(), TensorType("float32", (1,)))
