@@ -111,6 +111,13 @@ def test_a_listed_path_that_escapes_is_refused(folder: Path, path: str) -> None:
     assert "path" in refused(folder, 3)
 
 
+def test_paths_that_are_quoted_alike_are_each_checked(folder: Path) -> None:
+    entry = {"bytes": 0, "sha256": "0" * 64}
+    paths = {"x" * 100 + "/../../../secret": entry, "x" * 100 + "/good": entry}
+    manifest(folder, lambda m: m["files"].update(paths))
+    assert "'..'" in refused(folder, 3)
+
+
 def test_the_tokenizers_path_is_checked(folder: Path) -> None:
     manifest(folder, lambda m: m["tokenizer"].update(file="../tokenizer.json"))
     assert "tokenizer.file" in refused(folder, 3)

@@ -39,5 +39,5 @@ def _draw(bundle: str, plan: str, model: str | None) -> int:
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.stdout.write(f"{_draw(*arguments[:2], model=arguments[2] if arguments[2:] else None)}\n")
+    folder, name, *eager = sys.argv[1:]
+    sys.stdout.write(f"{_draw(folder, name, eager[0] if eager else None)}\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib.util import find_spec
 from inspect import signature
 from typing import Any
 
@@ -46,6 +47,11 @@ class LoweredSampler:
 def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixin:
     """The diffusers scheduler that `sampler` names, configured as the model folder says."""
     cls: Any = getattr(diffusers, sampler.scheduler, None)
+    missing = [name for name in getattr(cls, "_backends", ()) if find_spec(name) is None]
+    if missing:  # diffusers has a stand-in for a scheduler whose packages are not there
+        raise SamplerError(
+            f"{sampler.scheduler} needs {', '.join(missing)}: install it, or use another scheduler"
+        )
     if not _is_scheduler(cls):
         names = [name for name in dir(diffusers) if name.endswith("Scheduler")]
         near = get_close_matches(sampler.scheduler, names, 1)
@@ -58,7 +64,7 @@ def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixi
         )
     try:
         return cls.from_config(dict(config), **sampler.overrides)
-    except (ImportError, ValueError, NotImplementedError, TypeError) as error:
+    except Exception as error:  # whatever a third-party scheduler raises, the user chose it
         raise SamplerError(f"{sampler.scheduler} refuses its settings: {error}") from error
 
 
@@ -70,6 +76,7 @@ def lower(scheduler: SchedulerMixin, steps: int) -> LoweredSampler:
     """Probe `scheduler` over `steps` steps; raises `SamplerError` if it is no fixed linear map."""
     name = type(scheduler).__name__
     try:
+        _check_repeatable(scheduler, steps)
         lowered = _probe(scheduler, steps)
         _check_linear(scheduler, steps, lowered)
     except SamplerError:
@@ -122,20 +129,22 @@ def _probe(scheduler: SchedulerMixin, steps: int) -> LoweredSampler:
     )
 
 
-def _check_linear(scheduler: SchedulerMixin, steps: int, lowered: LoweredSampler) -> None:
-    """Run twice on the same large random numbers: the same answer, and the one the matrix gives."""
-    generator = torch.Generator().manual_seed(0)
-    basis = PROBE_SCALE * torch.randn(
-        1 + len(lowered.timesteps), 64, dtype=torch.float64, generator=generator
-    )
-    first = _run(scheduler, steps, basis[0], basis[1:])[1].numpy()
-    second = _run(scheduler, steps, basis[0], basis[1:])[1].numpy()
-    scale = np.abs(lowered.result).max() * PROBE_SCALE
-    if np.abs(first - second).max() > LINEAR_TOLERANCE * scale:
+def _check_repeatable(scheduler: SchedulerMixin, steps: int) -> None:
+    """Run twice on the same numbers: a deterministic scheduler gives the same bits."""
+    basis = _random_basis(scheduler, steps)
+    first, second = (_run(scheduler, steps, basis[0], basis[1:])[1] for _ in range(2))
+    if not torch.equal(first, second):
         raise SamplerError(
-            f"{lowered.name} draws noise while it samples, so its run is not a fixed program: "
-            "use a deterministic scheduler such as DDIM, PNDM, Euler or DPM-Solver++"
+            f"{type(scheduler).__name__} draws noise while it samples, so its run is not a fixed "
+            "program: use a deterministic scheduler such as DDIM, PNDM, Euler or DPM-Solver++"
         )
+
+
+def _check_linear(scheduler: SchedulerMixin, steps: int, lowered: LoweredSampler) -> None:
+    """Run on large random numbers: the answer is the one that the matrix gives."""
+    basis = _random_basis(scheduler, steps)
+    first = _run(scheduler, steps, basis[0], basis[1:])[1].numpy()
+    scale = np.abs(lowered.result).max() * PROBE_SCALE
     if np.abs(first - lowered.result @ basis.numpy()).max() > LINEAR_TOLERANCE * scale:
         config = scheduler.config
         causes = [key for key in ("thresholding", "clip_sample") if config.get(key)]
@@ -144,3 +153,11 @@ def _check_linear(scheduler: SchedulerMixin, steps: int, lowered: LoweredSampler
             f"{lowered.name} is not linear in the predictions{why}, so it has no coefficients; "
             "use a linear scheduler such as DDIM, PNDM, Euler or DPM-Solver++"
         )
+
+
+def _random_basis(scheduler: SchedulerMixin, steps: int) -> torch.Tensor:
+    """Large random start noise (row 0) and predictions, float64, the same every time."""
+    scheduler.set_timesteps(steps)
+    generator = torch.Generator().manual_seed(0)
+    shape = (1 + len(scheduler.timesteps), 64)
+    return PROBE_SCALE * torch.randn(shape, dtype=torch.float64, generator=generator)

@@ -27,8 +27,12 @@ from .errors import ScheduleError
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 1 << 20
-NO_PRUNE = {"prune": False}
 LETTERS = {"F": "full", "s": "shallow", ".": "skip"}
+_REPR = reprlib.Repr()
+_REPR.maxlevel = 2  # what YAML aliases multiply is never written out
+
+LETTER_OF = {kind: letter for letter, kind in LETTERS.items()}
+NO_PRUNE = {"prune": False}
 
 Kind = Literal["full", "shallow", "skip"]
 
@@ -76,9 +80,7 @@ class Prune(_Frozen):
     ratio: Annotated[float, Field(gt=0, lt=1)]
     patch: Annotated[int, Field(ge=2, le=8, strict=True)] = 2
     gamma: FiniteFloat = 1.0  # weight of the change of the prediction in a token's score
-    alpha: FiniteFloat = (
-        0.0  # weight of the noise; when not 0 the plan has an input `selection_noise`
-    )
+    alpha: FiniteFloat = 0.0  # weight of the noise; if not 0, the plan has a `selection_noise`
     recover: Literal["base", "kept"] = "base"  # whom a pruned token may copy (paper; code)
     similarity: Literal["block", "call"] = "block"  # select anew in every block, or once a call
 
@@ -174,7 +176,7 @@ def parse(text: str, where: str = "schedule") -> Schedule:
     version = data.pop("keepstep", None)
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ScheduleError(
-            f"{where}: `keepstep` is {reprlib.repr(version)}, this version reads {FORMAT_VERSION}: "
+            f"{where}: `keepstep` is {_REPR.repr(version)}, this version reads {FORMAT_VERSION}: "
             "write `keepstep: 1`, or update keepstep"
         )
     try:
@@ -258,4 +260,4 @@ def _first(error: ValidationError) -> str:
     """The first complaint of pydantic as `field: what; found …`."""
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"]) or "schedule"
-    return f"`{place}`: {first['msg']}; found {reprlib.repr(first.get('input'))}"
+    return f"`{place}`: {first['msg']}; found {_REPR.repr(first.get('input'))}"

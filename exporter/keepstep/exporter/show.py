@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .bench import Row
-from .schedule import Repeat, Schedule
+from .schedule import LETTER_OF, Repeat, Schedule
 from .verify import TOLERANCE, Verdict
 
 STYLES = {"F": "bold white on blue", "s": "black on cyan", ".": "bright_black"}
@@ -64,36 +64,30 @@ def timeline_text(calls: str) -> Text:
 def schedules_table(schedules: Sequence[Schedule]) -> RenderableType:
     """The built-in schedules and what each costs."""
     table = Table(box=None, padding=(0, 2, 1, 0), header_style="bright_black")
-    for heading in ("name", "calls"):
-        table.add_column(heading, vertical="top")
+    table.add_column("name", vertical="top", no_wrap=True)
+    table.add_column("calls, cost and source", vertical="top")
     for schedule in schedules:
         entry = schedule_entry(schedule)
-        what = Group(
-            timeline_text(entry["calls"])
-            if entry["calls"]
-            else Text(entry["repeat"] + " repeated"),
-            Text(entry["cost"]),
-            Text(schedule.source, style="bright_black"),
-        )
-        table.add_row(Text(schedule.name, style="bold"), what)
+        calls = timeline_text(entry["calls"])
+        if isinstance(schedule.calls, Repeat):
+            calls.append(" and so on")
+        source = Text(schedule.source, style="bright_black")
+        table.add_row(Text(schedule.name, style="bold"), Group(calls, Text(entry["cost"]), source))
     return table
 
 
 def schedule_entry(schedule: Schedule) -> dict[str, Any]:
-    """A schedule as data: its calls, and in words what runs and what is pruned."""
-    sampler = f"{schedule.sampler.scheduler}, {schedule.sampler.steps} steps"
-    letters = {"full": "F", "shallow": "s", "skip": "."}
-    calls = ""
+    """A schedule as data; `calls` is one period of it where a pattern is repeated."""
+    repeats = isinstance(schedule.calls, Repeat)
     if isinstance(schedule.calls, Repeat):
-        pattern = schedule.calls.repeat.replace(" ", "")
-        counts = {kind: pattern.count(letter) for kind, letter in letters.items()}
-        of = f"of every {len(pattern)} calls"
+        calls = schedule.calls.repeat.replace(" ", "")
     else:
-        pattern = ""
-        calls = "".join(letters[call.kind] for call in schedule.calls)
-        counts = {kind: calls.count(letter) for kind, letter in letters.items()}
-        of = f"of {len(calls)} calls"
+        calls = "".join(LETTER_OF[call.kind] for call in schedule.calls)
+    counts = {kind: calls.count(letter) for kind, letter in LETTER_OF.items()}
     kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
+    of = f"of every {len(calls)} calls" if repeats else f"of {len(calls)} calls"
+    cost = "every call full" if set(calls) == {"F"} else f"{kinds} {of}"
+    sampler = f"{schedule.sampler.scheduler}, {schedule.sampler.steps} steps"
     prune = schedule.prune
     pruning = f"; {prune.method} prunes {prune.ratio:.0%} of the top-level tokens" if prune else ""
     return {
@@ -101,9 +95,9 @@ def schedule_entry(schedule: Schedule) -> dict[str, Any]:
         "source": schedule.source,
         "sampler": sampler,
         "calls": calls,
-        "repeat": pattern,
+        "repeats": repeats,
         "kinds": counts,
-        "cost": f"{kinds} {of} ({sampler}){pruning}",
+        "cost": f"{cost} ({sampler}){pruning}",
     }
 
 
@@ -153,13 +147,9 @@ def print_json(console: Console, data: object) -> None:
 
 def size(n: int) -> str:
     """Bytes as a person reads them."""
-    return (
-        f"{n / 1e9:.2f} GB"
-        if n >= 1e9
-        else f"{n / 1e6:.1f} MB"
-        if n >= 1e6
-        else f"{n / 1e3:.0f} kB"
-    )
+    if n >= 1e9:
+        return f"{n / 1e9:.2f} GB"
+    return f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.0f} kB"
 
 
 def si(n: int) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 from keepstep.runtime import Plan
 from keepstep.runtime.plan import Value
 
+from .schedule import LETTER_OF
+
 
 def launches(plan: Plan) -> dict[str, int]:
     """Launches by stage, in the order in which stages first run."""
@@ -22,13 +24,12 @@ def loop_macs(plan: Plan) -> int:
 def step_counts(plan: Plan) -> dict[str, int]:
     """Calls of the sampler by kind."""
     counts = Counter(step.kind for step in plan.steps)
-    return {kind: counts.get(kind, 0) for kind in ("full", "shallow", "skip")}  # type: ignore[call-overload]
+    return {kind: counts.get(kind, 0) for kind in ("full", "shallow", "skip")}
 
 
 def timeline(plan: Plan) -> str:
     """The calls as a schedule writes them: F full, s shallow, . skip."""
-    letters = {"full": "F", "shallow": "s", "skip": "."}
-    return "".join(letters[step.kind] for step in plan.steps)
+    return "".join(LETTER_OF[step.kind] for step in plan.steps)
 
 
 def describe(plan: Plan) -> dict[str, Any]:

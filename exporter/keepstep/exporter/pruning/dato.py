@@ -15,6 +15,7 @@ static shapes, no sort over all tokens. Docs: docs/pruning.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, floor
 
 import torch
 import torch.nn.functional as F
@@ -88,8 +89,8 @@ def count_tokens(prune: Prune, height: int, width: int, schedule: str) -> TokenC
             f"schedule '{schedule}': ratio {prune.ratio} selects among {counts.candidates} tokens "
             f"with K = {min(counts.pruned, counts.candidates - counts.pruned)}, above the "
             f"{MAX_TOP_K} that TensorRT takes: choose a ratio up to "
-            f"{MAX_TOP_K / counts.tokens:.2f} or from "
-            f"{(counts.candidates - MAX_TOP_K) / counts.tokens:.2f}"
+            f"{floor(1e4 * MAX_TOP_K / counts.tokens) / 1e4:g} or from "
+            f"{ceil(1e4 * (counts.candidates - MAX_TOP_K) / counts.tokens) / 1e4:g}"
         )
     return counts
 
@@ -155,11 +156,11 @@ def _place_pruned_last(closeness: Tensor, counts: TokenCounts) -> Tensor:
     """Places (b, candidates) that put the kept candidates first, both parts in index order."""
     others = counts.candidates - counts.pruned
     fewer = min(counts.pruned, others)
-    # TopK over the smaller side keeps K small; either side determines the other.
-    chosen = closeness.topk(fewer, dim=1, largest=counts.pruned <= others, sorted=True).indices
-    mark = torch.zeros_like(closeness, dtype=torch.int64).scatter(
-        1, chosen, torch.ones_like(chosen)
-    )
+    mark = torch.zeros_like(closeness, dtype=torch.int64)
+    if fewer:  # a K of 0 is not allowed
+        # TopK over the smaller side keeps K small; either side determines the other.
+        top = closeness.topk(fewer, dim=1, largest=counts.pruned <= others, sorted=True)
+        mark = mark.scatter(1, top.indices, torch.ones_like(top.indices))
     is_pruned = mark if counts.pruned <= others else 1 - mark
     place_if_kept = (1 - is_pruned).cumsum(1) - 1
     place_if_pruned = others + is_pruned.cumsum(1) - 1

@@ -178,18 +178,18 @@ class Bundle:
 
 def _check_manifest(folder: Path, manifest: Manifest, verify_hashes: bool) -> None:
     """Rules 3 to 5, as far as bundle.json tells."""
-    used = {f"files.{bare(path)}": path for path in manifest.files}
+    used = [(f"files.{bare(path)}", path) for path in manifest.files]
     if manifest.tokenizer is not None:
-        used["tokenizer.file"] = manifest.tokenizer.file
-    for place, path in used.items():
+        used.append(("tokenizer.file", manifest.tokenizer.file))
+    for place, path in used:
         if fault := path_fault(path):
             raise BundleError(3, f"{_MANIFEST}: {place}: path {shown(path)} {fault}")
         _contained(folder, path, f"{_MANIFEST}: {place}")
     for path, entry in manifest.files.items():
         _check_file(folder, path, entry, verify_hashes)
     for i, name in enumerate(manifest.plans):
-        used[f"plans[{i}]"] = f"plans/{name}.json"
-    for place, path in used.items():
+        used.append((f"plans[{i}]", f"plans/{name}.json"))
+    for place, path in used:
         if path not in manifest.files:
             raise BundleError(4, f"{_MANIFEST}: {place}: {shown(path)} is not listed in `files`")
     if len(set(manifest.plans)) < len(manifest.plans):
