@@ -82,7 +82,7 @@ def picture(drawings: list[Drawing], prompt: str) -> Image.Image:
     for i, drawing in enumerate(drawings):
         left = gap + i * (side + gap)
         speed = drawings[0].seconds / drawing.seconds
-        title = f"{drawing.plan.name}: {drawing.seconds:.2f} s" + (f", {speed:.1f}×" if i else "")
+        title = f"{drawing.plan.name}: {drawing.seconds:.2f} s" + (f", {speed:.1f}x" if i else "")
         pen.text((left, 12), title, fill="black", font=heading)
         big = Image.fromarray(drawing.image).resize((side, side), Image.Resampling.BICUBIC)
         sheet.paste(big, (left, 44))

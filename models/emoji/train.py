@@ -33,8 +33,9 @@ def autoencoder(recipe: Recipe, options: argparse.Namespace) -> bool:
 
     everything = pictures.load(options.work)
     seen = pictures.not_held_out(everything)
-    finished = autoencoder.train(recipe, seen, options.work, options.max_minutes)
-    autoencoder.finish(recipe, seen, options.work)
+    if not autoencoder.train(recipe, seen, options.work, options.max_minutes):
+        return False
+    finished = autoencoder.polish(recipe, seen, options.work, options.max_minutes)
     model = autoencoder.load_trained(recipe, options.work)
     unseen = pictures.held_out(everything).pixels[:12]
     autoencoder.reconstruction_sheet(model, unseen).save(options.work / "reconstructions.png")

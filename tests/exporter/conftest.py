@@ -44,15 +44,15 @@ def plain_top_model(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion
 
 
 @pytest.fixture(scope="session")
-def v_prediction_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def v_prediction_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two layers a level, predicts velocities."""
     folder = tmp_path_factory.mktemp("model") / "v-prediction"
     return write_model(folder, layers=2, prediction_type="v_prediction", seed=1)
 
 
 @pytest.fixture(scope="session")
-def v_prediction_model(v_prediction_folder: Path) -> StableDiffusion:
-    return models.load(str(v_prediction_folder))
+def v_prediction_model(v_prediction_model_folder: Path) -> StableDiffusion:
+    return models.load(str(v_prediction_model_folder))
 
 
 @pytest.fixture(scope="session")

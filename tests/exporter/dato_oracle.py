@@ -8,6 +8,9 @@ import numpy as np
 
 Array = np.ndarray
 
+# Cosines in float32 are sums over at most 16 products of numbers below 1: good to about 5e-7.
+COSINE_ERROR = 2e-6
+
 
 def base_tokens(score: Array, width: int, patch: int) -> list[int]:
     """The best token of each patch, the first one on ties; patches row by row. score (N,)."""
@@ -31,8 +34,11 @@ def cosines(x: Array) -> Array:
 
 def choose(
     x: Array, score: Array, width: int, patch: int, ratio: float, recover: str
-) -> tuple[list[int], dict[int, int]]:
-    """Kept tokens, and for each pruned token the one it copies. x (N, C), score (N,)."""
+) -> tuple[list[int], dict[int, list[int]]]:
+    """Kept tokens, and for each pruned token the one it copies. x (N, C), score (N,).
+
+    Sources whose cosines float32 cannot tell apart are all listed, the most similar one first.
+    """
     similarity = cosines(x)
     base = base_tokens(score, width, patch)
     others = [token for token in range(len(x)) if token not in set(base)]
@@ -41,13 +47,16 @@ def choose(
     pruned = set(by_closeness[: int(len(x) * ratio)])
     kept = [token for token in range(len(x)) if token not in pruned]
     sources = base if recover == "base" else kept
-    return kept, {t: max(sources, key=lambda s: similarity[t, s]) for t in pruned}
+    copies = {}
+    for token in pruned:
+        ranked = sorted(sources, key=lambda s: -similarity[token, s])
+        least = similarity[token, ranked[0]] - COSINE_ERROR
+        copies[token] = [s for s in ranked if similarity[token, s] >= least]
+    return kept, copies
 
 
-def attention(
-    normed: Array, kept: Sequence[int], copies: dict[int, int], weights: dict[str, Array]
-) -> Array:
-    """Self-attention over the kept tokens; a pruned token's output is its source's.
+def attention(normed: Array, kept: Sequence[int], weights: dict[str, Array]) -> Array:
+    """Self-attention over the kept tokens; what a pruned token is given is not a number.
 
     normed (N, C) is the norm of the block's input. weights: to_q, to_k, to_v, to_out (rows are
     outputs), bias of to_out, and the number of heads.
@@ -63,8 +72,6 @@ def attention(
         probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         joined[:, part] = probabilities @ v[:, part]
-    out = np.empty(normed.shape)
+    out = np.full(normed.shape, np.nan)
     out[list(kept)] = joined @ weights["to_out"].T + weights["bias"]
-    for token, source in copies.items():
-        out[token] = out[source]
     return out

@@ -34,8 +34,11 @@ def _draw(bundle: str, plan: str, model: str | None) -> int:
         EagerCell(opened, plan, model, Setting()).run()
     else:
         CompiledCell(opened, plan, "onnxruntime", Setting()).run()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent process had when it forked
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(peak.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -54,10 +55,17 @@ def schedule_path(plan: str) -> str:
 
 def check_target(out: Path) -> None:
     """Refuse a target that is something else than an old bundle, before any work is done."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not _is_bundle(out)):
+    try:
+        taken = out.is_file() or (out.is_dir() and any(out.iterdir()) and not _is_bundle(out))
+    except OSError as error:
+        raise ExportError(f"{out}: cannot be read: {error.strerror}: choose another") from error
+    if taken:
         raise ExportError(
             f"{out}: there already, and not a bundle: choose another name, or remove it yourself"
         )
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ExportError(f"{out}: {above} is a file, expected a folder: choose another place")
 
 
 def write_bundle(content: BundleContent, out: Path) -> Bundle:
@@ -108,8 +116,9 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         save_file({name: np.asarray(a, order="C") for name, a in arrays.items()}, path)
     except Exception as error:  # safetensors wraps the system's errors in its own type
-        if "os error 28" in str(error).lower():
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if code:
+            raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
         raise
 
 
@@ -125,12 +134,12 @@ def _entries(draft: Path) -> dict[str, FileEntry]:
 
 def _replace(draft: Path, out: Path, aside: Path) -> None:
     """Put `draft` in the place of `out`; an old bundle is moved aside first and then deleted."""
-    if out.exists():
-        out.rename(aside)
     try:
+        if out.exists():
+            out.rename(aside)
         draft.rename(out)
     except BaseException:
-        if aside.exists():
+        if aside.exists() and not out.exists():
             aside.rename(out)
         raise
     shutil.rmtree(aside, ignore_errors=True)

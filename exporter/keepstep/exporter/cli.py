@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn, cast
 
-import click
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -24,12 +24,20 @@ app = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
+INTERRUPTED = 130  # the exit code of what Ctrl-C ended
+# What typer raises for a bad command line: newer versions have their own copy of click's class.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+_EXPORT_ONLY = {"diffusers", "onnx", "onnx_ir", "onnxscript", "pydantic", "torch", "torchmetrics"}
+_EXPORT_ONLY |= {"scipy", "transformers", "yaml"}
 
 BundleArgument = Annotated[Path, typer.Argument(help="A bundle made by `keepstep export`.")]
 PlanOption = Annotated[str | None, typer.Option(help="Which plan; the first one if not given.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 BackendOption = Annotated[str, typer.Option(help="What plays the engines.")]
-ThreadsOption = Annotated[int | None, typer.Option(help="CPU threads; all cores if not given.")]
+ThreadsOption = Annotated[
+    int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores if not given.")
+]
+SizeOption = Annotated[int | None, typer.Option(min=1, help="Pixels; the model's own if absent.")]
 
 
 @app.command()
@@ -42,8 +50,8 @@ def export(
     backend: Annotated[
         list[str] | None, typer.Option(help="Build engines for it; repeat. [onnxruntime]")
     ] = None,
-    height: Annotated[int | None, typer.Option(help="Pixels; the model's own if absent.")] = None,
-    width: Annotated[int | None, typer.Option(help="Pixels; the model's own if absent.")] = None,
+    height: SizeOption = None,
+    width: SizeOption = None,
     batch: Annotated[int, typer.Option(help="Pictures a run.")] = 1,
 ) -> None:
     """Compile MODEL with one or more schedules into a bundle.
@@ -59,7 +67,7 @@ def export(
     total = sum(entry.bytes for entry in bundle.manifest.files.values())
     from .show import size
 
-    out.print(f"{output}: plans {', '.join(bundle.plans)}; {size(total)}")
+    _say(f"{output}: plans {', '.join(bundle.plans)}; {size(total)}")
 
 
 @app.command()
@@ -78,7 +86,7 @@ def run(
 ) -> None:
     """Play a plan: a prompt to a picture, or arrays to arrays.
 
-    keepstep run engines/emoji --plan dato-coco --prompt "a red apple" -o apple.png
+    keepstep run engines/emoji --plan dato-coco --prompt "a red apple" -o a.png
 
     keepstep run engines/emoji --inputs in.safetensors --outputs out.safetensors
     """
@@ -86,6 +94,14 @@ def run(
 
     if (inputs is None) == (prompt is None):
         raise InputError("give either --prompt and -o, or --inputs and --outputs")
+    written = output if inputs is None else outputs
+    if written is None:
+        raise InputError(
+            "--prompt needs -o: the PNG file to write"
+            if inputs is None
+            else "--inputs needs --outputs: where the results go"
+        )
+    play.check_target(written)
     opened, name = _open(bundle, plan)
     with opened.player(name, backend, threads=threads) as player, _progress() as report:
 
@@ -93,18 +109,12 @@ def run(
             report(name, done, total)
 
         if inputs is not None:
-            if outputs is None:
-                raise InputError("--inputs needs --outputs: where the results go")
-            seconds = play.arrays(player, inputs, outputs, progress)
-            written = outputs
+            seconds = play.arrays(player, inputs, written, progress)
         else:
-            if output is None:
-                raise InputError("--prompt needs -o: the PNG file to write")
             assert prompt is not None
             request = play.Request(prompt, negative_prompt, guidance_scale, seed)
-            seconds = play.picture(player, request, output, progress)
-            written = output
-    out.print(f"{written}: {name}, {seconds:.2f} s")
+            seconds = play.picture(player, request, written, progress)
+    _say(f"{written}: {name}, {seconds:.2f} s")
 
 
 @app.command()
@@ -186,7 +196,10 @@ def inspect(bundle: BundleArgument, plan: PlanOption = None, json: JsonOption = 
 
 @app.command()
 def schedules(json: JsonOption = False) -> None:
-    """List the built-in schedules and what each costs."""
+    """List the built-in schedules and what each costs.
+
+    keepstep schedules --json
+    """
     from . import show
     from .schedule import Schedule, builtin_names
 
@@ -199,18 +212,40 @@ def schedules(json: JsonOption = False) -> None:
 
 def main() -> None:
     """Run the command; a user's mistake is one line and exit code 2, an interrupt is 130."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # advice of other libraries to programmers
     try:
         result = app(standalone_mode=False)
     except KeepstepError as error:
-        err.print(f"[bold red]keepstep:[/] {_escaped(str(error))}", highlight=False, soft_wrap=True)
-        sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        err.print("[bold red]keepstep:[/] interrupted; nothing was written")
-        sys.exit(130)
+        _fail(str(error))
+    except _UsageError as error:
+        _fail(_usage(error))
+    except ModuleNotFoundError as error:
+        if str(error.name).partition(".")[0] not in _EXPORT_ONLY:
+            raise
+        _fail(f"this needs the package {error.name}: pip install 'keepstep[export]'")
+    except (KeyboardInterrupt, typer.Abort):
+        result = INTERRUPTED
+    if result == INTERRUPTED:
+        _fail("interrupted; nothing was written", INTERRUPTED)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _fail(message: str, code: int = 2) -> NoReturn:
+    """One message on the error stream, none where it is empty, and out."""
+    if message:
+        text = f"[bold red]keepstep:[/] {_escaped(message)}"
+        err.print(text, highlight=False, soft_wrap=True)
+    sys.exit(code)
+
+
+def _usage(error: Exception) -> str:
+    """What is wrong with the command line; nothing where typer has printed the help instead."""
+    said = cast(Any, error)  # UsageError of this or that click
+    message = str(said.format_message())
+    path = said.ctx.command_path if said.ctx else "keepstep"
+    stop = "" if message.endswith((".", "?")) else "."
+    return f"{message}{stop} See `{path} --help`" if message else ""
 
 
 def _open(path: Path, plan: str | None) -> tuple[Any, str]:
@@ -218,14 +253,24 @@ def _open(path: Path, plan: str | None) -> tuple[Any, str]:
     from keepstep.runtime import Bundle
 
     bundle = Bundle.open(path)
-    return bundle, plan if plan is not None else bundle.plans[0]
+    name = plan if plan is not None else next(iter(bundle.plans), "")
+    bundle.plan(name)  # refuses a name that is not there
+    return bundle, name
+
+
+def _say(text: str) -> None:
+    """One line of a result: whatever its paths hold, it is neither wrapped nor styled."""
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on the error stream; nothing where that is no terminal."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=err, transient=True) as bar:
+    hidden = not err.is_terminal
+    with Progress(
+        *columns, TimeElapsedColumn(), console=err, transient=True, disable=hidden
+    ) as bar:
         task = bar.add_task("", total=None)
 
         def report(what: str, done: int, total: int) -> None:

@@ -32,6 +32,14 @@ class Request:
     seed: int = 0
 
 
+def check_target(path: Path) -> None:
+    """Refuse a file that cannot be written, before any work is done."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder: give the name of a file to write")
+    if not path.parent.is_dir():
+        raise InputError(f"{path}: there is no folder {path.parent}: make it, or choose another")
+
+
 def picture(player: Player, request: Request, path: Path, progress: Progress | None) -> float:
     """Draw `request` into the PNG file `path`, a batch side by side; gives the seconds."""
     if request.seed < 0:
@@ -57,6 +65,8 @@ def arrays(player: Player, source: Path, target: Path, progress: Progress | None
         inputs = load_file(source)
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{source}: cannot be read as a safetensors file: {error}") from error
+    except (TypeError, AttributeError) as error:  # bfloat16, float8: numpy has no such dtype
+        raise InputError(f"{source}: holds a dtype that numpy does not have: {error}") from error
     start = time.perf_counter()
     outputs = player.run(inputs, progress)
     seconds = time.perf_counter() - start
@@ -71,6 +81,10 @@ def _write_beside(path: Path, write: Callable[[Path], None]) -> None:
         write(draft)
         draft.replace(path)
     except (OSError, SafetensorError) as error:
-        raise KeepstepError(f"{path}: cannot be written: {error}") from error
+        why = getattr(error, "strerror", None) or error  # without the draft's name
+        raise KeepstepError(
+            f"{path}: cannot be written: {why}; nothing was left behind: free some space or "
+            "choose another place, and run again"
+        ) from error
     finally:
         draft.unlink(missing_ok=True)

@@ -79,7 +79,7 @@ def lower(scheduler: SchedulerMixin, steps: int) -> LoweredSampler:
         _check_repeatable(scheduler, steps)
         lowered = _probe(scheduler, steps)
         _check_linear(scheduler, steps, lowered)
-    except SamplerError:
+    except (SamplerError, AssertionError):  # refused by us, or a fault of ours
         raise
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
         raise SamplerError(f"{name} cannot be run for {steps} steps: {error}") from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepstep.runtime import Bundle
+from keepstep.runtime import Bundle, InputError
 
 # Compiled and eager runs differ by float32 rounding only; over 51 calls that stays far below this.
 TOLERANCE = 1e-3
@@ -29,6 +29,11 @@ class Verdict:
 def verify(bundle: Bundle, plan: str, backend: str = "onnxruntime") -> Verdict:
     """Play `plan` with its golden inputs and compare the latents."""
     golden = bundle.golden(plan)
+    if "outputs.latents" not in golden:
+        raise InputError(
+            f"bundle {bundle.path}: the golden values of plan '{plan}' hold no outputs.latents; "
+            "export it again"
+        )
     inputs = {n.removeprefix("inputs."): a for n, a in golden.items() if n.startswith("inputs.")}
     with bundle.player(plan, backend) as player:
         latents = player.run(inputs)["latents"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL
 from PIL import Image
+from torch import nn
 from torchmetrics.functional.image import structural_similarity_index_measure as ssim
 
 from recipe.networks import make_autoencoder
@@ -18,6 +21,7 @@ from recipe.training import (
     Bar,
     Clock,
     Every,
+    Threads,
     autocast,
     batches,
     checkpoint_path,
@@ -66,101 +70,148 @@ def edges(picture: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return picture.diff(dim=2), picture.diff(dim=3)
 
 
-def loss_of(
-    model: AutoencoderKL, picture: torch.Tensor, settings: AutoencoderSettings
+def distortion(
+    drawn: torch.Tensor, picture: torch.Tensor, settings: AutoencoderSettings
 ) -> torch.Tensor:
-    """Pixels, colour, edges, structure, and a hint of KL.
+    """Pixels, colour, edges and structure.
 
     L1 alone leaves edges soft, and is slow to spend latent channels on rare, saturated colours:
     the squared error of the 4x4 means makes it.
     """
-    posterior = model.encode(picture).latent_dist
-    drawn = model.decode(posterior.sample()).sample.float()
+    drawn = drawn.float()
     colour = F.mse_loss(F.avg_pool2d(drawn, 4), F.avg_pool2d(picture, 4))
     edge = sum(F.l1_loss(a, b) for a, b in zip(edges(drawn), edges(picture), strict=True))
     structure = 1 - ssim(drawn, picture, data_range=2.0, kernel_size=7, sigma=1.0)
-    divergence = posterior.kl().mean() / posterior.mean[0].numel()
     return (
         F.l1_loss(drawn, picture)
         + settings.colour_weight * colour
         + settings.edge_weight * edge
         + settings.ssim_weight * structure
-        + settings.kl_weight * divergence
     )
+
+
+@dataclass
+class Stage:
+    """One of the two stages of training, and where it keeps its checkpoint."""
+
+    title: str
+    model: AutoencoderKL
+    parameters: list[nn.Parameter]
+    loss: Callable[[torch.Generator], torch.Tensor]
+    minutes: float
+    peak: float
+    path: Path
+    seed: int
+
+    def run(self, max_minutes: float | None) -> bool:
+        """Train or go on training; True when the stage is finished."""
+        generator = torch.Generator().manual_seed(self.seed)
+        optimizer = torch.optim.AdamW(self.parameters, self.peak, weight_decay=1e-4, fused=True)
+        clock, step, running = Clock(self.minutes, call_limit=max_minutes), 0, 0.0
+        if state := load_checkpoint(self.path):
+            self.model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
+            clock.spent, step = state["minutes"], state["step"]
+            generator.manual_seed(self.seed + step)
+
+        def save() -> None:
+            state = {"model": self.model.state_dict(), "optimizer": optimizer.state_dict()}
+            state |= {"minutes": clock.spent, "step": step}
+            state |= {"scaling_factor": self.model.config.scaling_factor}
+            save_checkpoint(self.path, state)
+
+        save_due, threads = Every(1.0, clock, last=clock.spent), Threads()
+        clock.start()
+        with Bar(self.title, clock) as bar:
+            while not clock.is_over:
+                set_learning_rate(optimizer, learning_rate(self.peak, step, 100, clock.progress))
+                with autocast(device()):
+                    loss = self.loss(generator)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                nn.utils.clip_grad_norm_(self.parameters, 1.0)
+                optimizer.step()
+                step += 1
+                threads.after_step(60 * clock.tick())
+                running += (loss.item() - running) * max(0.01, 1 / step)
+                bar.show(f"step {step}  loss {running:.4f}")
+                if save_due.due():
+                    save()
+        save()
+        return clock.progress >= 1.0
 
 
 def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | None) -> bool:
-    """Train or go on training; True when the plan is finished."""
+    """First stage: both halves, on crops; then `fold_statistics`. True when finished."""
     settings, on = recipe.autoencoder, device()
     torch.manual_seed(recipe.seed)
-    generator = torch.Generator().manual_seed(recipe.seed)
     model = make_autoencoder(settings).to(on, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), settings.learning_rate, weight_decay=1e-4)
-    clock, step = Clock(settings.minutes, call_limit=max_minutes), 0
-    path = checkpoint_path(work, recipe.name, "autoencoder")
-    if state := load_checkpoint(path):
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        clock.spent, step = state["minutes"], state["step"]
-        generator.manual_seed(recipe.seed + step)
-
-    def save() -> None:
-        save_checkpoint(
-            path,
-            {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "minutes": clock.spent,
-                "step": step,
-            },
-        )
-
     pixels = torch.from_numpy(data.pixels)
-    rows = batches(len(pixels), settings.batch, generator)
-    save_due = Every(1.0, clock, last=clock.spent)
-    running = 0.0
-    clock.start()
-    with Bar("autoencoder", clock) as bar:
-        while not clock.is_over:
-            set_learning_rate(
-                optimizer, learning_rate(settings.learning_rate, step, 100, clock.progress)
-            )
-            picture = random_crops(pixels[next(rows)], settings.crop, generator)
-            picture = picture.to(on, memory_format=torch.channels_last)
-            with autocast(on):
-                loss = loss_of(model, picture, settings)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            step += 1
-            clock.tick()
-            running += (loss.item() - running) * max(0.01, 1 / step)
-            bar.show(f"step {step}  loss {running:.4f}")
-            if save_due.due():
-                save()
-    save()
-    return clock.progress >= 1.0
+    rows = batches(len(pixels), settings.batch, torch.Generator().manual_seed(recipe.seed))
+
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        picture = random_crops(pixels[next(rows)], settings.crop, generator)
+        picture = picture.to(on, memory_format=torch.channels_last)
+        posterior = model.encode(picture).latent_dist
+        divergence = posterior.kl().mean() / posterior.mean[0].numel()
+        drawn = model.decode(posterior.sample()).sample
+        return distortion(drawn, picture, settings) + settings.kl_weight * divergence
+
+    path = checkpoint_path(work, recipe.name, "autoencoder")
+    stage = Stage(
+        "autoencoder", model, list(model.parameters()), loss,
+        settings.minutes, settings.learning_rate, path, recipe.seed,
+    )  # fmt: skip
+    if not stage.run(max_minutes):
+        return False
+    finished = checkpoint_path(work, recipe.name, "autoencoder-finished")
+    if not finished.exists():
+        model.eval()
+        latents = encode(model, data.pixels[::5])
+        fold_statistics(model.cpu(), latents)
+        state = {"model": model.state_dict(), "scaling_factor": model.config.scaling_factor}
+        save_checkpoint(finished, state)
+    return True
 
 
-def finish(recipe: Recipe, data: PictureSet, work: Path) -> None:
-    """Fold the latents' statistics into the trained weights and keep the result."""
-    state = load_checkpoint(checkpoint_path(work, recipe.name, "autoencoder"))
-    model = make_autoencoder(recipe.autoencoder)
-    model.load_state_dict(state["model"])
-    model.eval().to(device())
-    latents = encode(model, data.pixels[::5])
-    fold_statistics(model.cpu(), latents)
-    save_checkpoint(
-        checkpoint_path(work, recipe.name, "autoencoder-finished"),
-        {"model": model.state_dict(), "scaling_factor": model.config.scaling_factor},
-    )
+def polish(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | None) -> bool:
+    """Second stage: the decoder alone, on whole pictures. True when finished.
+
+    GroupNorm sees other statistics in a whole picture than in a crop: without this stage white
+    comes out slightly tinted. A little noise on the latents prepares it for what a denoiser gives.
+    The latents don't change, so this may also be done after the denoiser.
+    """
+    settings, on = recipe.autoencoder, device()
+    model = load_trained(recipe, work).to(on, memory_format=torch.channels_last)
+    pixels = torch.from_numpy(data.pixels)
+    order = torch.Generator().manual_seed(recipe.seed + 1)
+    rows = batches(len(pixels), settings.polish_batch, order)
+    spread = settings.polish_noise / model.config.scaling_factor
+
+    def loss(generator: torch.Generator) -> torch.Tensor:
+        picture = to_signed(pixels[next(rows)]).to(on, memory_format=torch.channels_last)
+        with torch.no_grad():
+            latents = model.encode(picture).latent_dist.mean
+        noise = torch.randn(latents.shape, generator=generator).to(on)
+        drawn = model.decode(latents + spread * noise).sample
+        return distortion(drawn, picture, settings)
+
+    parameters = [*model.decoder.parameters(), *model.post_quant_conv.parameters()]
+    path = checkpoint_path(work, recipe.name, "autoencoder-polished")
+    stage = Stage(
+        "decoder", model, parameters, loss,
+        settings.polish_minutes, settings.polish_learning_rate, path, recipe.seed,
+    )  # fmt: skip
+    return stage.run(max_minutes)
 
 
 def load_trained(recipe: Recipe, work: Path) -> AutoencoderKL:
-    """The finished autoencoder, in eval mode on the CPU."""
-    state = load_checkpoint(checkpoint_path(work, recipe.name, "autoencoder-finished"))
-    if state is None:
+    """The autoencoder with its statistics folded, polished if it is yet, in eval mode."""
+    for part in ("autoencoder-polished", "autoencoder-finished"):
+        state = load_checkpoint(checkpoint_path(work, recipe.name, part))
+        if state is not None:
+            break
+    else:
         raise FileNotFoundError("no finished autoencoder yet: run `train.py autoencoder` first")
     model = make_autoencoder(recipe.autoencoder)
     model.load_state_dict(state["model"])

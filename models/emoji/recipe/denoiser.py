@@ -30,6 +30,7 @@ from recipe.training import (
     Bar,
     Clock,
     Every,
+    Threads,
     autocast,
     batches,
     checkpoint_path,
@@ -125,7 +126,10 @@ class Training:
         self.path = checkpoint_path(work, recipe.name, "denoiser")
         self.model = Denoiser(recipe, words).to(self.on, memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+            self.model.parameters(),
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
         )
         self.ema = EMAModel(
             self.model.parameters(),
@@ -273,7 +277,7 @@ def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | Non
     sheet_due = Every(settings.sheet_every_minutes, clock, last=clock.spent)
     save_due = Every(settings.save_every_minutes, clock, last=clock.spent)
     final = make_examples(data, vae, words, LATENT_SIZE, flip=False)
-    running, phase = 0.0, None
+    running, phase, threads = 0.0, None, Threads()
     clock.start()
     with Bar(f"denoiser, {recipe.name}", clock) as bar:
         while not clock.is_over:
@@ -283,9 +287,9 @@ def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | Non
                 rows = batches(len(examples.latents), phase.batch, training.generator)
             loss = training.advance(examples, next(rows)).item()
             running += (loss - running) * 0.01 if running else loss
-            clock.tick()
+            threads.after_step(60 * clock.tick())
             size = phase.latent_size
-            bar.show(f"step {training.step}  {size}x{size}  loss {running:.4f}")
+            bar.show(f"step {training.step}  {size}x{size}  loss {running:.4f}  {threads.now} thr.")
             if save_due.due():
                 training.save()
             if sheet_due.due():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from recipe.head_start import give_head_start
+from recipe.head_start import give_autoencoder_head_start, give_unet_head_start
 from recipe.settings import (
     PICTURE_SIZE,
     TEXT_LENGTH,
@@ -33,7 +33,7 @@ def make_autoencoder(settings: AutoencoderSettings) -> AutoencoderKL:
         mid_block_add_attention=False,
         force_upcast=False,
     )
-    return give_head_start(model)
+    return give_autoencoder_head_start(model)
 
 
 def make_text_encoder(settings: TextEncoderSettings, tokenizer: CLIPTokenizer) -> CLIPTextModel:
@@ -56,7 +56,7 @@ def make_text_encoder(settings: TextEncoderSettings, tokenizer: CLIPTokenizer) -
 
 def make_unet(settings: DenoiserSettings) -> UNet2DConditionModel:
     """(B, 4, 32, 32) noisy latents, timestep and (B, 16, 128) text to the noise in them."""
-    return UNet2DConditionModel(
+    model = UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
         out_channels=LATENT_CHANNELS,
@@ -68,6 +68,7 @@ def make_unet(settings: DenoiserSettings) -> UNet2DConditionModel:
         norm_num_groups=settings.norm_groups,
         cross_attention_dim=TEXT_WIDTH,
     )
+    return give_unet_head_start(model)
 
 
 def make_scheduler() -> PNDMScheduler:

@@ -28,6 +28,10 @@ class AutoencoderSettings:
     edge_weight: float = 0.5
     ssim_weight: float = 0.1
     kl_weight: float = 1e-5
+    polish_minutes: float = 5.0
+    polish_batch: int = 2
+    polish_learning_rate: float = 3e-4
+    polish_noise: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ class DenoiserSettings:
     layers_per_block: int = 1
     heads: tuple[int, ...] = (3, 4, 4)
     norm_groups: int = 16
-    phases: tuple[Phase, ...] = (Phase(16, 32.0, 16), Phase(32, 45.0, 8))
+    phases: tuple[Phase, ...] = (Phase(16, 28.0, 16), Phase(32, 42.0, 8))
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
@@ -97,7 +101,14 @@ CPU = Recipe(name="cpu", selection="selection_cpu.json")
 GPU = Recipe(
     name="gpu",
     selection=None,
-    autoencoder=replace(AutoencoderSettings(), minutes=5.0, batch=128, crop=64),
+    autoencoder=replace(
+        AutoencoderSettings(),
+        minutes=4.0,
+        batch=128,
+        crop=64,
+        polish_minutes=1.0,
+        polish_batch=32,
+    ),
     denoiser=replace(
         DenoiserSettings(),
         phases=(Phase(16, 5.0, 512), Phase(32, 15.0, 256)),

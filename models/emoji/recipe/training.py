@@ -37,12 +37,14 @@ class Clock:
     def start(self) -> None:
         self._mark = time.monotonic()
 
-    def tick(self) -> None:
+    def tick(self) -> float:
+        """Count the time since the last tick or start; minutes."""
         now = time.monotonic()
         elapsed = (now - self._mark) / 60
         self._mark = now
         self.spent += elapsed
         self._call_spent += elapsed
+        return elapsed
 
     @property
     def progress(self) -> float:
@@ -98,6 +100,38 @@ class Every:
             return False
         self.last = self.clock.spent
         return True
+
+
+class Threads:
+    """One thread or all of them, whichever is faster at the moment.
+
+    On a machine that others use too, threads that wait for each other at every layer can be
+    several times slower than a single one. So time both: the other choice gets two steps now and
+    then, and a step that is slower than the other choice's last one ends the current choice.
+    """
+
+    TRY_OTHER_AFTER_SECONDS = 20.0
+
+    def __init__(self) -> None:
+        self.most = torch.get_num_threads()
+        self.active = device().type == "cpu" and self.most > 1
+        self.now = self.most
+        self.seconds = {1: math.inf, self.most: 0.0}
+        self.steps_left, self.since = 2, 0.0
+
+    def after_step(self, seconds: float) -> None:
+        """To be told how long each step took."""
+        if not self.active:
+            return
+        self.since += seconds
+        self.steps_left -= 1
+        if self.steps_left > 0:  # the first step after a change pays for the change
+            return
+        self.seconds[self.now] = seconds
+        other = 1 if self.now == self.most else self.most
+        if seconds > self.seconds[other] or self.since > self.TRY_OTHER_AFTER_SECONDS:
+            self.now, self.steps_left, self.since = other, 2, 0.0
+            torch.set_num_threads(other)
 
 
 class Bar:

@@ -100,8 +100,7 @@ def select(x: Tensor, score: Tensor, counts: TokenCounts, recover: str = "base")
 
     The two guidance halves of x share their base tokens; what is pruned is each one's own.
     """
-    base, candidates = _split_by_patch(score, counts)
-    base, candidates = base.repeat(2, 1), candidates.repeat(2, 1)  # both guidance halves
+    base, candidates, inverse = (t.repeat(2, 1) for t in _split_by_patch(score, counts))
     x = F.normalize(x.float(), dim=-1)
     x_candidates = gather_tokens(x, candidates)
     similarity = x_candidates @ gather_tokens(x, base).transpose(1, 2)
@@ -118,38 +117,52 @@ def select(x: Tensor, score: Tensor, counts: TokenCounts, recover: str = "base")
         pruned = gather_tokens(x_candidates, order[:, others:])
         nearest = (pruned @ gather_tokens(x, kept).transpose(1, 2)).argmax(dim=-1)
         copied = nearest.gather(1, (place - others).clamp(min=0))
-    source_of_candidate = torch.where(place < others, counts.base + place, copied)
-
-    # Lay both lists back on the grid: token → its place among [base, candidates].
-    inverse = torch.zeros_like(x[..., 0], dtype=torch.int64).scatter(
-        1, torch.cat([base, candidates], dim=1), _range_like(x[..., 0])
-    )
     source_of_base = torch.arange(counts.base, device=x.device).expand(x.shape[0], -1)
+    source_of_candidate = torch.where(place < others, counts.base + place, copied)
     source = torch.cat([source_of_base, source_of_candidate], dim=1).gather(1, inverse)
     return Selection(kept, source)
 
 
-def _split_by_patch(score: Tensor, counts: TokenCounts) -> tuple[Tensor, Tensor]:
-    """Base tokens (B, base) and the others (B, candidates), both in patch order, from (B, N)."""
-    p = counts.patch
-    rows, columns = counts.height // p, counts.width // p
+def _split_by_patch(score: Tensor, counts: TokenCounts) -> tuple[Tensor, Tensor, Tensor]:
+    """Divide the tokens by their scores (B, N), patch by patch.
 
-    def by_patch(grid: Tensor) -> Tensor:  # (…, N) → (…, base, p²)
-        cells = grid.reshape(-1, rows, p, columns, p).transpose(2, 3)
-        return cells.reshape(-1, counts.base, p * p)
-
-    cells = by_patch(score)
+    Gives the base tokens (B, base) and all others (B, candidates), both in patch order, and for
+    every token its place in the two lists laid end to end (B, N).
+    """
+    device, b, size = score.device, score.shape[0], counts.patch**2
+    tokens = _by_patch(torch.arange(counts.tokens, device=device)[None], counts)
+    cells = _by_patch(score, counts)
     best, winner = cells[..., 0], torch.zeros_like(cells[..., 0], dtype=torch.int64)
-    for i in range(1, p * p):  # an argmax whose ties go to the lowest index on every backend
+    for i in range(1, size):  # an argmax whose ties go to the lowest index on every backend
         better = cells[..., i] > best
         best = torch.where(better, cells[..., i], best)
         winner = torch.where(better, i, winner)
-    tokens = by_patch(torch.arange(counts.tokens, device=score.device)[None])
-    tokens = tokens.expand(score.shape[0], -1, -1)
-    rank = torch.arange(p * p - 1, device=score.device).expand(score.shape[0], counts.base, -1)
-    others = rank + (rank >= winner[..., None]).to(torch.int64)
-    base = tokens.gather(2, winner[..., None])[..., 0]
-    return base, tokens.gather(2, others).reshape(score.shape[0], counts.candidates)
+    winner = winner[..., None]
+    rank = torch.arange(size - 1, device=device).expand(b, counts.base, -1)
+    others = rank + (rank >= winner).to(torch.int64)  # the cells of a patch but its winner
+    tokens = tokens.expand(b, -1, -1)
+    base = tokens.gather(2, winner)[..., 0]
+    candidates = tokens.gather(2, others).reshape(b, counts.candidates)
+
+    # The way back is arithmetic, so that it costs a Gather and no Scatter.
+    cell = torch.arange(size, device=device).expand(b, counts.base, -1)
+    patch = torch.arange(counts.base, device=device)[:, None]
+    among_others = counts.base + patch * (size - 1) + cell - (cell > winner).to(torch.int64)
+    place = torch.where(cell == winner, patch, among_others).reshape(b, counts.tokens)
+    row = torch.arange(counts.height, device=device)[:, None]
+    column = torch.arange(counts.width, device=device)
+    p = counts.patch
+    patch_of = (row // p) * (counts.width // p) + column // p
+    cell_of_token = patch_of * size + (row % p) * p + column % p
+    return base, candidates, place.index_select(1, cell_of_token.reshape(-1))
+
+
+def _by_patch(grid: Tensor, counts: TokenCounts) -> Tensor:
+    """Tokens in raster order (B, N) → by patch (B, base, patch²), raster order within it."""
+    p = counts.patch
+    rows, columns = counts.height // p, counts.width // p
+    cells = grid.reshape(-1, rows, p, columns, p).transpose(2, 3)
+    return cells.reshape(-1, counts.base, p * p)
 
 
 def _place_pruned_last(closeness: Tensor, counts: TokenCounts) -> Tensor:

@@ -1,0 +1,30 @@
+"""Bundles that several tests look at, each exported once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from exports_for_tests import BUILT_IN, EMOJI, SAMPLERS, with_sampler
+from models_for_tests import write_model
+
+from keepstep.exporter import export
+from keepstep.runtime import Bundle
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def samplers_bundle(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """One full plan for each sampler; all share the same four stages and prompt."""
+    schedules = [with_sampler(name) for name in SAMPLERS]
+    return export(tiny_folder, schedules, tmp_path_factory.mktemp("bundle") / "samplers")
+
+
+@pytest.fixture(scope="session")
+def emoji_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The trained model with the three built-in schedules."""
+    return export(EMOJI, BUILT_IN, tmp_path_factory.mktemp("bundle") / "emoji")

@@ -1,0 +1,248 @@
+"""A pruned UNet: its attention against a plain oracle, its scores, and how it is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.attention import BasicTransformerBlock
+from exporter.dato_oracle import attention, choose
+
+from keepstep.exporter.models import StableDiffusion
+from keepstep.exporter.models.modules import NetworkCall
+from keepstep.exporter.program import score_weights
+from keepstep.exporter.pruning.attach import CallContext, pruned, top_level_blocks
+from keepstep.exporter.pruning.dato import count_tokens
+from keepstep.exporter.schedule import Call, Prune
+
+# The UNet computes in float32, the oracle in float64; its attention sums 10² to 10³ products of
+# the order of 1, so 1e-5 of the largest is what rounding leaves.
+ROUNDING = 2e-5
+
+
+@dataclass
+class Seen:
+    """What went through one transformer block."""
+
+    block_input: list[np.ndarray] = field(default_factory=list)
+    normed: list[np.ndarray] = field(default_factory=list)
+    attended: list[np.ndarray] = field(default_factory=list)
+    queries: list[int] = field(default_factory=list)
+    cross_queries: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def watched(blocks: list[BasicTransformerBlock]) -> Iterator[list[Seen]]:
+    seen = [Seen() for _ in blocks]
+    hooks = []
+    for block, s in zip(blocks, seen, strict=True):
+
+        def norm(_m: object, args: tuple[torch.Tensor], out: torch.Tensor, s: Seen = s) -> None:
+            s.block_input.append(args[0].numpy().copy())
+            s.normed.append(out.numpy().copy())
+
+        def attended(_m: object, _a: object, out: torch.Tensor, s: Seen = s) -> None:
+            s.attended.append(out.numpy().copy())
+
+        def queries(_m: object, args: tuple[torch.Tensor], s: Seen = s) -> None:
+            s.queries.append(args[0].shape[1])
+
+        def cross_queries(_m: object, args: tuple[torch.Tensor], s: Seen = s) -> None:
+            s.cross_queries.append(args[0].shape[1])
+
+        hooks += [
+            block.norm1.register_forward_hook(norm),
+            block.attn1.register_forward_hook(attended),
+            block.attn1.to_q.register_forward_pre_hook(queries),
+            block.attn2.to_q.register_forward_pre_hook(cross_queries),
+        ]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def weights_of(block: BasicTransformerBlock) -> dict[str, np.ndarray]:
+    attn = block.attn1
+    return {
+        "to_q": attn.to_q.weight.numpy(),
+        "to_k": attn.to_k.weight.numpy(),
+        "to_v": attn.to_v.weight.numpy(),
+        "to_out": attn.to_out[0].weight.numpy(),
+        "bias": attn.to_out[0].bias.numpy(),
+        "heads": np.array(attn.heads),
+    }
+
+
+def unet_arguments(model: StableDiffusion, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    g = torch.Generator().manual_seed(seed)
+    sample = torch.randn(2, *model.latent_shape, generator=g)
+    prompt = torch.randn(2, model.prompt_length, model.text_width, generator=g)
+    return sample, torch.tensor(500.0), prompt
+
+
+def begun(model: StableDiffusion, prune: Prune, score: torch.Tensor) -> CallContext:
+    _, h, w = model.latent_shape
+    context = CallContext(prune, count_tokens(prune, h, w, "test"))
+    context.begin(score)
+    return context
+
+
+def random_score(model: StableDiffusion) -> torch.Tensor:
+    _, h, w = model.latent_shape
+    return torch.randn(1, h * w, generator=torch.Generator().manual_seed(9))
+
+
+@pytest.mark.parametrize("similarity", ["block", "call"])
+@pytest.mark.parametrize(("recover", "ratio"), [("base", 0.4), ("kept", 0.4), ("base", 0.7)])
+@torch.no_grad()
+def test_every_top_level_block_attends_as_the_definition_says(
+    wide_model: StableDiffusion, similarity: str, recover: str, ratio: float
+) -> None:
+    prune = Prune(ratio=ratio, recover=recover, similarity=similarity)  # type: ignore[arg-type]
+    score = random_score(wide_model)
+    blocks = top_level_blocks(wide_model.unet)
+    with pruned(wide_model.unet, begun(wide_model, prune, score)), watched(blocks) as seen:
+        wide_model.unet(*unet_arguments(wide_model))
+    width = wide_model.latent_shape[2]
+    chosen = []
+    for block, s in zip(blocks, seen, strict=True):
+        for half in range(2):
+            selecting = seen[0] if similarity == "call" else s
+            kept, copies = choose(
+                selecting.block_input[0][half], score[0].numpy(), width, 2, ratio, recover
+            )
+            expected = attention(s.normed[0][half], kept, copies, weights_of(block))
+            error = np.abs(s.attended[0][half] - expected).max()
+            assert error <= ROUNDING * np.abs(expected).max()
+            chosen.append(kept)
+    differ = any(kept != chosen[half % 2] for half, kept in enumerate(chosen))
+    assert differ == (similarity == "block"), "the blocks of this model would not tell them apart"
+    assert chosen[0] != chosen[1], "the halves share base tokens, not what is pruned"
+
+
+@torch.no_grad()
+def test_only_self_attention_at_the_latents_own_resolution_sees_fewer_tokens(
+    model: StableDiffusion,
+) -> None:
+    blocks = [m for m in model.unet.modules() if isinstance(m, BasicTransformerBlock)]
+    top = top_level_blocks(model.unet)
+    assert len(top) == 3, "one on the way down and two on the way up"
+    assert len(blocks) > len(top)
+    context = begun(model, Prune(ratio=0.5), random_score(model))
+    with pruned(model.unet, context), watched(blocks) as seen:
+        model.unet(*unet_arguments(model))
+    for block, s in zip(blocks, seen, strict=True):
+        tokens = s.block_input[0].shape[1]
+        assert s.queries == [tokens // 2 if block in top else tokens]
+        assert s.cross_queries == [tokens]
+        assert s.attended[0].shape[1] == tokens
+
+
+def state_of(unet: UNet2DConditionModel) -> list[object]:
+    return [
+        (id(m.attn1.processor), id(m.attn2.processor), len(m.norm1._forward_pre_hooks))
+        for m in unet.modules()
+        if isinstance(m, BasicTransformerBlock)
+    ]
+
+
+class _StopError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("fails", ["not", "before the call", "inside of a block"])
+@torch.no_grad()
+def test_the_unet_is_restored_even_after_an_exception(model: StableDiffusion, fails: str) -> None:
+    arguments = unet_arguments(model)
+    before, expected = state_of(model.unet), model.unet(*arguments)[0]
+    context = begun(model, Prune(ratio=0.5), random_score(model))
+
+    def stop(*_: object) -> None:
+        raise _StopError
+
+    try:
+        with pruned(model.unet, context):
+            assert state_of(model.unet) != before
+            if fails == "before the call":
+                raise _StopError
+            block = top_level_blocks(model.unet)[-1]
+            hook = block.attn2.register_forward_pre_hook(stop) if fails != "not" else None
+            try:
+                assert not torch.equal(model.unet(*arguments)[0], expected)
+            finally:
+                if hook:
+                    hook.remove()
+    except _StopError:
+        assert fails != "not"
+    assert state_of(model.unet) == before
+    assert torch.equal(model.unet(*arguments)[0], expected)
+
+
+@torch.no_grad()
+def test_without_a_context_nothing_is_pruned(model: StableDiffusion) -> None:
+    before = state_of(model.unet)
+    with pruned(model.unet, None):
+        assert state_of(model.unet) == before
+
+
+def test_a_model_without_attention_at_the_top_has_no_block_to_prune(
+    plain_top_model: StableDiffusion,
+) -> None:
+    assert top_level_blocks(plain_top_model.unet) == []
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@torch.no_grad()
+def test_the_score_is_the_change_of_the_unconditional_prediction_and_weighted_noise(
+    model: StableDiffusion, alpha: float
+) -> None:
+    rng = np.random.default_rng(3)
+    c, h, w = model.latent_shape
+    batch, gamma = 2, 1.5
+    history = rng.normal(size=(4, 2, batch, c, h, w)).astype(np.float32)
+    noise = rng.normal(size=(1, batch, h * w)).astype(np.float32)
+    scores: list[torch.Tensor] = []
+
+    class Recorder(CallContext):
+        def begin(self, score: torch.Tensor) -> None:
+            scores.append(score)
+            super().begin(score)
+
+    prune = Prune(ratio=0.4, gamma=gamma, alpha=alpha)
+    context = Recorder(prune, count_tokens(prune, h, w, "test"))
+    prompt = torch.zeros(batch, model.prompt_length, model.text_width)
+    with pruned(model.unet, context):
+        NetworkCall(model.unet, context)(
+            noise=torch.randn(batch, c, h, w),
+            history=torch.from_numpy(history),
+            coef=torch.zeros(1, 5),
+            guidance_scale=torch.tensor(3.0),
+            timestep=torch.tensor([1.0]),
+            prompt_embeds=prompt,
+            negative_prompt_embeds=prompt,
+            score_weights=torch.tensor([[gamma, alpha]]),
+            selection_noise=torch.from_numpy(noise) if alpha else None,
+        )
+    newest, older = history[0, 0], history[1, 0]  # guidance axis: 0 is unconditional
+    expected = gamma * np.abs(newest - older).mean(axis=1).reshape(batch, h * w)
+    expected += alpha * noise[0]
+    # Means of four float32 numbers of the order of 1.
+    np.testing.assert_allclose(scores[0].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_change_counts_only_when_two_predictions_exist_but_noise_does_from_the_start() -> None:
+    call = Call(kind="full", prune=Prune(ratio=0.4, gamma=2.0, alpha=0.5))
+    assert [score_weights(call, run) for run in range(4)] == [
+        (0.0, 0.5),
+        (0.0, 0.5),
+        (2.0, 0.5),
+        (2.0, 0.5),
+    ]
+    assert score_weights(Call(kind="full"), 5) is None

@@ -1,0 +1,195 @@
+"""Colouring, hoisting, cutting and extracting, on the tiny model's network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from exporter.played import call_inputs, hoisted, run_stage, schedule, variants_of
+
+from keepstep.exporter.errors import ScheduleError
+from keepstep.exporter.models import StableDiffusion
+from keepstep.exporter.models.modules import NetworkCall
+from keepstep.exporter.models.unet import up_path
+from keepstep.exporter.passes.colour import colour
+from keepstep.exporter.passes.extract import extract
+from keepstep.exporter.passes.hoist import frontier
+from keepstep.exporter.passes.macs import count_macs
+from keepstep.exporter.stages import NetworkVariant, StageFactory
+from keepstep.exporter.trace import trace
+
+# The same float32 operations, but for convolutions and products that torch may block otherwise
+# when it is given their inputs at once: a few units in the last place of numbers of the order of 1.
+ROUNDING = 1e-6
+
+CUTS = ["branch: 0", "branch: 1", "branch: 2", "module: up_blocks.0.resnets.0", "module: mid_block"]
+
+
+def full_and_shallow(factory: StageFactory, cut: str) -> tuple[NetworkVariant, NetworkVariant]:
+    full, shallow = variants_of(factory, schedule("Fs", cache=cut))
+    return full, shallow
+
+
+class Toy(torch.nn.Module):
+    """y depends on both inputs; a·weight on one of them; the weight's square on none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.arange(3.0))
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        left = torch.sin(a * self.weight)
+        right = torch.cos(b)
+        return left + right * (self.weight**2) + torch.arange(3.0)
+
+
+def test_a_node_has_the_colours_of_all_inputs_that_it_depends_on() -> None:
+    traced = trace(Toy(), {"a": torch.ones(3), "b": torch.ones(3)})
+    colours = colour(traced)
+    by_operation = {str(node.target): colours[node] for node in traced.graph.nodes}
+    assert by_operation["aten.sin.default"] == {"a"}
+    assert by_operation["aten.cos.default"] == {"b"}
+    assert by_operation["aten.pow.Tensor_Scalar"] == frozenset()
+    assert colours[traced.outputs[0]] == {"a", "b"}
+    for node in traced.weights:
+        assert colours[node] == frozenset()
+
+
+def test_the_frontier_is_what_others_need_of_what_depends_on_the_chosen_inputs_alone() -> None:
+    traced = trace(Toy(), {"a": torch.ones(3), "b": torch.ones(3)})
+    (node,) = frontier(traced, colour(traced), ["a"], "early")
+    assert str(node.target) == "aten.sin.default"
+
+
+def test_what_is_extracted_computes_what_the_whole_computes_and_needs_nothing_else() -> None:
+    toy = Toy()
+    traced = trace(toy, {"a": torch.ones(3), "b": torch.ones(3)})
+    (node,) = frontier(traced, colour(traced), ["a"], "early")
+    early = extract(traced, {traced.inputs["a"]: "a"}, {node: "sine"})
+    late = extract(traced, {node: "sine", traced.inputs["b"]: "b"}, {traced.outputs[0]: "y"})
+    assert (set(early.inputs), set(early.outputs)) == ({"a"}, {"sine"})
+    assert set(late.inputs) == {"sine", "b"}
+    assert early.weights == late.weights == ("weight",)
+    a, b = torch.randn(3), torch.randn(3)
+    with torch.no_grad():
+        (sine,) = early.module(a, toy.weight)
+        (y,) = late.module(*({"sine": sine, "b": b}[name] for name in late.inputs), toy.weight)
+        assert torch.equal(y, toy(a, b))
+
+
+def test_extracting_without_an_input_that_is_needed_is_a_fault_of_ours() -> None:
+    traced = trace(Toy(), {"a": torch.ones(3), "b": torch.ones(3)})
+    with pytest.raises(AssertionError, match="needed but not provided"):
+        extract(traced, {traced.inputs["a"]: "a"}, {traced.outputs[0]: "y"})
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_prompt_timestep_and_full_parts_together_are_the_eager_call(
+    model: StableDiffusion, factory: StageFactory, cut: str
+) -> None:
+    full, _ = full_and_shallow(factory, cut)
+    values = call_inputs(model, full.window)
+    kept: list[torch.Tensor] = []
+    assert full.cut is not None
+    module = model.unet.get_submodule(full.cut)
+    hook = module.register_forward_hook(
+        lambda _m, _a, out: kept.append(out[0] if isinstance(out, tuple) else out)
+    )
+    taken = {k: v for k, v in values.items() if k not in ("score_weights", "selection_noise")}
+    with torch.no_grad():
+        expected = NetworkCall(model.unet, None)(**taken)
+    hook.remove()
+    found = run_stage(factory.network(full), hoisted(factory, full, values))
+    assert set(found) == {"prediction", "cached"}
+    torch.testing.assert_close(found["prediction"], expected, rtol=ROUNDING, atol=ROUNDING)
+    torch.testing.assert_close(found["cached"], kept[0], rtol=ROUNDING, atol=ROUNDING)
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_shallow_call_on_the_same_input_repeats_the_full_call(
+    model: StableDiffusion, factory: StageFactory, cut: str
+) -> None:
+    full, shallow = full_and_shallow(factory, cut)
+    values = hoisted(factory, full, call_inputs(model, full.window))
+    given = run_stage(factory.network(full), values)
+    found = run_stage(factory.network(shallow), values | {"cached": given["cached"]})
+    assert set(found) == {"prediction"}
+    expected = given["prediction"]
+    torch.testing.assert_close(found["prediction"], expected, rtol=ROUNDING, atol=ROUNDING)
+    other = run_stage(factory.network(shallow), values | {"cached": given["cached"] + 1})
+    assert not torch.allclose(other["prediction"], expected, atol=1e-3), "the cache is not read"
+
+
+@pytest.mark.parametrize("cut", CUTS)
+def test_a_shallow_call_holds_no_deep_weight_and_does_less_the_further_up_it_is_cut(
+    factory: StageFactory, cut: str
+) -> None:
+    full, shallow = (factory.network(v).subgraph for v in full_and_shallow(factory, cut))
+    assert any("mid_block" in path for path in full.weights)
+    assert not any("mid_block" in path for path in shallow.weights)
+    assert set(shallow.weights) < set(full.weights)
+    assert 0 < count_macs(shallow) < count_macs(full)
+
+
+def test_the_deeper_the_branch_the_more_a_shallow_call_computes(factory: StageFactory) -> None:
+    macs = []
+    for cut in CUTS[:3]:
+        _, shallow = full_and_shallow(factory, cut)
+        macs.append(count_macs(factory.network(shallow).subgraph))
+    assert macs == sorted(set(macs))
+
+
+def test_branch_0_needs_the_first_convolution_and_the_last_block_only(
+    factory: StageFactory,
+) -> None:
+    _, shallow = full_and_shallow(factory, "branch: 0")
+    places = {path.split(".")[1] for path in factory.network(shallow).subgraph.weights}
+    assert places == {"conv_in", "up_blocks", "conv_norm_out", "conv_out"}
+    up = {p for p in factory.network(shallow).subgraph.weights if ".up_blocks." in p}
+    assert all(p.startswith(("unet.up_blocks.2.resnets.1.", "unet.up_blocks.2.attentions.1.")) for p in up)
+
+
+@pytest.mark.parametrize("kind", [0, 1])
+@pytest.mark.parametrize("prune", ["", "ratio: 0.5", "ratio: 0.5, alpha: 1"])
+def test_no_network_stage_holds_what_depends_on_prompt_or_timestep_alone(
+    factory: StageFactory, prune: str, kind: int
+) -> None:
+    variant = variants_of(factory, schedule("Fs", cache="branch: 0", prune=prune))[kind]
+    subgraph = factory.network(variant).subgraph
+    hoisted_modules = ("time_embedding", "time_emb_proj", "attn2.to_k", "attn2.to_v")
+    assert not [p for p in subgraph.weights if any(part in p for part in hoisted_modules)]
+    assert not {"timestep", "prompt_embeds", "negative_prompt_embeds"} & set(subgraph.inputs)
+    assert ("score_weights" in subgraph.inputs) == bool(prune)
+    assert ("selection_noise" in subgraph.inputs) == ("alpha" in prune)
+
+
+def test_the_prompt_stage_holds_the_cross_attention_keys_and_values_of_all_blocks(
+    model: StableDiffusion, factory: StageFactory
+) -> None:
+    expected = {
+        f"unet.{name}"
+        for name, _ in model.unet.named_parameters()
+        if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
+    }
+    assert expected
+    subgraph = factory.prompt(64).subgraph
+    assert set(subgraph.weights) == expected
+    assert len(subgraph.outputs) == len(expected)
+
+
+def test_a_branch_or_module_that_does_not_exist_is_refused_with_those_that_do(
+    model: StableDiffusion, factory: StageFactory
+) -> None:
+    with pytest.raises(ScheduleError, match=r"branch 6 does not exist.*0 to 5"):
+        variants_of(factory, schedule("Fs", cache="branch: 6"))
+    for branch, path in enumerate(reversed(up_path(model.unet))):
+        (variant, _) = variants_of(factory, schedule("Fs", cache=f"branch: {branch}"))
+        assert variant.cut == path
+    with pytest.raises(ScheduleError, match=r"no module 'up_blocks.9'.*up_blocks.2"):
+        variants_of(factory, schedule("Fs", cache="module: up_blocks.9"))
+
+
+def test_pruning_a_model_without_attention_at_the_top_is_refused(
+    plain_top_model: StableDiffusion,
+) -> None:
+    with pytest.raises(ScheduleError, match="no self-attention at its latent's own resolution"):
+        variants_of(StageFactory(plain_top_model, 1), schedule("F", prune="ratio: 0.4"))

@@ -1,0 +1,143 @@
+"""The eager reference against diffusers' own pipeline, and against itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipeline
+from exporter.played import schedule
+from exporter.test_stages import start_of
+
+from keepstep.exporter.models import StableDiffusion
+from keepstep.exporter.models.unet import up_path
+from keepstep.exporter.pruning.attach import CallContext
+from keepstep.exporter.reference import EagerRun, _shallow, embed, run_eagerly
+from keepstep.exporter.schedule import Schedule, parse
+
+PROMPTS = ["a red apple", "a blue fox"]
+GUIDANCE = 4.0
+
+
+def eager(model: StableDiffusion, written: Schedule, noise: torch.Tensor) -> EagerRun:
+    embeds, negative = embed(model, PROMPTS), embed(model, ["", ""])
+    return run_eagerly(model, written, noise, embeds, negative, GUIDANCE)
+
+
+def start_noise(model: StableDiffusion) -> torch.Tensor:
+    shape = (len(PROMPTS), *model.latent_shape)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"),
+    [
+        ("PNDMScheduler", None),
+        ("DDIMScheduler", DDIMScheduler),
+        ("EulerDiscreteScheduler", EulerDiscreteScheduler),
+    ],
+)
+@pytest.mark.parametrize("model_name", ["model", "v_prediction_model"])
+def test_a_full_schedule_is_the_pipeline_of_diffusers(
+    request: pytest.FixtureRequest, model_name: str, name: str, cls: type | None
+) -> None:
+    folder: Path = request.getfixturevalue(f"{model_name}_folder")
+    model: StableDiffusion = request.getfixturevalue(model_name)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
+    if cls:
+        pipeline.scheduler = cls.from_config(pipeline.scheduler.config, clip_sample=False)
+    pipeline.set_progress_bar_config(disable=True)
+    noise = start_noise(model)
+    expected = pipeline(
+        PROMPTS,
+        negative_prompt=["", ""],
+        num_inference_steps=5,
+        guidance_scale=GUIDANCE,
+        latents=noise.clone(),
+        output_type="latent",
+    ).images
+    clip = ", clip_sample: false" if name == "DDIMScheduler" else ""
+    full = parse(
+        "keepstep: 1\nname: full\ncalls: {repeat: F}\n"
+        f"sampler: {{scheduler: {name}, steps: 5{clip}}}"
+    )
+    found = eager(model, full, noise)
+    # The same modules on the same numbers; only the batch's order of additions may differ.
+    np.testing.assert_allclose(found.latents, expected.numpy(), rtol=1e-5, atol=1e-5)
+    decoded = pipeline.vae.decode(expected / pipeline.vae.config.scaling_factor).sample
+    pictures = pipeline.image_processor.postprocess(decoded.detach(), output_type="np")
+    # Rounding to 8 bits can fall on the other side by one.
+    assert np.abs(found.image - pictures * 255).max() <= 1
+
+
+@pytest.mark.parametrize("branch", [0, 1, 2, 3])
+@pytest.mark.parametrize("name", ["model", "v_prediction_model", "plain_top_model"])
+@torch.no_grad()
+def test_running_the_outer_blocks_is_replacing_the_cut_modules_output(
+    request: pytest.FixtureRequest, name: str, branch: int
+) -> None:
+    """`branch` runs the outer modules by hand; `module` runs all and replaces one output."""
+    model: StableDiffusion = request.getfixturevalue(name)
+    cut = up_path(model.unet)[-1 - branch]
+    noise = start_noise(model)
+    by_branch = eager(model, schedule("FsFs.s", f"branch: {branch}"), noise)
+    by_module = eager(model, schedule("FsFs.s", f"module: {cut}"), noise)
+    plain = eager(model, schedule("FFFF.F"), noise)
+    np.testing.assert_allclose(by_branch.latents, by_module.latents, rtol=1e-5, atol=1e-6)
+    assert np.abs(by_branch.latents - plain.latents).max() > 1e-4, "nothing was cached"
+
+
+@torch.no_grad()
+def test_a_shallow_call_with_the_full_calls_features_repeats_it(model: StableDiffusion) -> None:
+    g = torch.Generator().manual_seed(8)
+    sample = torch.randn(2, *model.latent_shape, generator=g)
+    prompt = torch.randn(2, model.prompt_length, model.text_width, generator=g)
+    t = torch.tensor(77)
+    kept: list[torch.Tensor] = []
+    hook = model.unet.up_blocks[-1].attentions[0].register_forward_hook(
+        lambda _m, _a, out: kept.append(out[0])
+    )
+    expected = model.unet(sample, t, prompt).sample
+    hook.remove()
+    assert torch.equal(_shallow(model.unet, sample, t, prompt, kept[0], 0), expected)
+
+
+def test_a_skipped_call_runs_nothing_and_uses_the_last_prediction(model: StableDiffusion) -> None:
+    calls = []
+    hook = model.unet.conv_in.register_forward_hook(lambda *_: calls.append(1))
+    run = eager(model, schedule("F..F"), start_noise(model))
+    hook.remove()
+    assert len(calls) == 2
+    assert [kind for kind, _ in run.seconds] == ["full", "skip", "skip", "full", "decode"]
+
+
+def test_scores_compare_the_two_last_calls_that_ran(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zero until two predictions exist; skips neither count nor reset."""
+    scores: list[np.ndarray] = []
+    predictions: list[np.ndarray] = []
+    begin = CallContext.begin
+
+    def recording(self: CallContext, score: torch.Tensor) -> None:
+        scores.append(score.numpy().copy())
+        begin(self, score)
+
+    monkeypatch.setattr(CallContext, "begin", recording)
+    hook = model.unet.register_forward_hook(lambda _m, _a, out: predictions.append(out[0].numpy()))
+    prune = "ratio: 0.4, gamma: 1.5, alpha: 0.5"
+    written = schedule("F.Fs.F", "module: mid_block", prune)
+    start = start_of(model, runs=4)
+    extra = start["selection_noise"]
+    embeds = (start["prompt_embeds"], start["negative_prompt_embeds"])
+    run_eagerly(model, written, start["noise"], *embeds, GUIDANCE, extra)
+    hook.remove()
+    assert len(scores) == len(predictions) == 4
+    for run, score in enumerate(scores):
+        expected = 0.5 * extra[run].numpy()
+        if run >= 2:
+            newest, older = predictions[run - 1][:1], predictions[run - 2][:1]  # unconditional
+            expected = expected + 1.5 * np.abs(newest - older).mean(axis=1).reshape(1, -1)
+        np.testing.assert_allclose(score, expected, rtol=1e-5, atol=1e-6)
