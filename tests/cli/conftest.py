@@ -1,28 +1,15 @@
 from __future__ import annotations
 
-import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cli import tiny_bundle
+from cli.outcome import Command, Outcome
 
 from keepstep.exporter import cli
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Outcome]
 
 
 @pytest.fixture(scope="session")
@@ -77,22 +64,3 @@ def keepstep(
 def one_thread() -> list[str]:
     """The option that keeps tiny engines from waiting for each other."""
     return ["--threads", "1"]
-
-
-def refused(outcome: Outcome, *words: str) -> str:
-    """Check that a command ended with one message for the user; gives the message."""
-    assert outcome.code == 2, outcome
-    assert outcome.out == ""
-    assert "Traceback" not in outcome.err
-    assert outcome.err.startswith("keepstep: "), outcome.err
-    assert outcome.err.count("keepstep: ") == 1
-    assert len(outcome.err.rstrip().splitlines()) == 1, outcome.err
-    assert len(outcome.err) < 1000, "a page of text is no message"
-    for word in words:
-        assert word in outcome.err, (word, outcome.err)
-    return outcome.err
-
-
-def environment(**extra: str) -> dict[str, str]:
-    """What a child process is given."""
-    return {**os.environ, "PYTHONWARNINGS": "", **extra}

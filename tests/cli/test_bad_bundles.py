@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cli.conftest import Command, refused
+from cli.outcome import Command, refused
 from cli.tiny_bundle import contents
 from safetensors.numpy import load_file, save_file
 
@@ -96,12 +96,12 @@ BAD_INPUTS: dict[str, tuple[Callable[[dict[str, Any]], object], list[str]]] = {
         ["'noise'", "expected float32", "found dtype float64", "numpy.asarray"],
     ),
     "wrong shape": (
-        lambda i: i.update(noise=i["noise"][:, :, :8]),
-        ["'noise'", "[1, 4, 16, 16]", "found shape [1, 4, 8, 16]", "export with another"],
+        lambda i: i.update(noise=i["noise"][:, :, :16]),
+        ["'noise'", "[1, 4, 32, 32]", "found shape [1, 4, 16, 32]", "export with another"],
     ),
     "NaN": (
         lambda i: i["noise"].__setitem__((0, 0, 0, 0), np.nan),
-        ["'noise'", "1 of 1024 elements are NaN or infinite", "must be finite"],
+        ["'noise'", "1 of 4096 elements are NaN or infinite", "must be finite"],
     ),
     "infinity": (
         lambda i: i.update(guidance_scale=np.array(np.inf, np.float32)),
@@ -118,21 +118,21 @@ def test_inputs_that_do_not_fit_are_refused_and_nothing_is_written(
     golden = load_file(bundle / "golden/full.safetensors")
     inputs = {k.removeprefix("inputs."): a for k, a in golden.items() if k.startswith("inputs.")}
     edit(inputs)
-    save_file({name: np.ascontiguousarray(a) for name, a in inputs.items()}, "in.safetensors")
+    save_file({name: np.array(a, order="C") for name, a in inputs.items()}, "in.safetensors")
     before = contents(workplace)
     files = ["--inputs", "in.safetensors", "--outputs", "out.safetensors"]
     refused(keepstep("run", bundle, *files, *one_thread), *words)
     assert contents(workplace) == before
 
 
-BFLOAT16 = b'{"x":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}'
+FLOAT8 = b'{"x":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}'
 NO_INPUTS = {
     "not there": (None, ["in.safetensors", "No such file"]),
     "empty": (b"", ["in.safetensors", "cannot be read as a safetensors file"]),
     "text": (b"hello, world", ["in.safetensors", "cannot be read as a safetensors file"]),
     "a dtype beyond numpy's": (
-        len(BFLOAT16).to_bytes(8, "little") + BFLOAT16 + bytes(2),
-        ["in.safetensors", "dtype", "bfloat16"],
+        len(FLOAT8).to_bytes(8, "little") + FLOAT8 + bytes(1),
+        ["in.safetensors", "dtype", "float8"],
     ),
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cli.conftest import Command, refused
+from cli.outcome import Command, refused
 from cli.tiny_bundle import contents
 
 SCHEDULE = """
@@ -30,9 +30,9 @@ BAD_SCHEDULES = {
     "unknown kind": ('"Fs.Fs"', "[full, deep]", ["calls[1]", "'deep'", "'full', 'shallow'"]),
     "ratio above 1": ("0.4", "1.4", ["`prune.ratio`", "less than 1", "found 1.4"]),
     "ratio below 0": ("0.4", "-0.4", ["`prune.ratio`", "greater than 0", "found -0.4"]),
-    "too many tokens": ("0.4", "0.9", ["prunes 230 of 256", "1 to 192", "choose a ratio up to"]),
-    "no token": ("0.4", "0.001", ["prunes 0 of 256", "1 to 192"]),
-    "patch that does not tile": ("0.4", "0.4, patch: 3", ["16×16", "3×3", "choose another"]),
+    "too many tokens": ("0.4", "0.9", ["prunes 921 of 1024", "1 to 768", "choose a ratio up to"]),
+    "no token": ("0.4", "0.0001", ["prunes 0 of 1024", "1 to 768"]),
+    "patch that does not tile": ("0.4", "0.4, patch: 3", ["32×32", "3×3", "choose another"]),
     "unknown method": ("ratio", "method: tome, ratio", ["`prune.method`", "'dato'", "'tome'"]),
     "no such branch": ("branch: 0", "branch: 99", ["branch 99 does not exist", "0 to "]),
     "no such module": ("branch: 0", "module: mid", ["no module 'mid'", "mid_block"]),
@@ -65,7 +65,7 @@ def test_a_bad_schedule_is_refused_before_anything_is_written(
 BAD_REQUESTS = {
     "no such built-in": (["-s", "dato-coko"], ["'dato-coko'", "Did you mean 'dato-coco'", "full"]),
     "no such file": (["-s", "no.yaml"], ["no.yaml: cannot be read", "No such file"]),
-    "a folder": (["-s", "./"], ["cannot be read as a schedule", "directory"]),
+    "a folder": (["-s", "../work"], ["cannot be read as a schedule", "directory"]),
     "the same name twice": (["-s", "full", "-s", "full"], ["two schedules", "'full'", "own name"]),
     "no schedule": ([], ["--schedule", "keepstep export --help"]),
     "unknown backend": (

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
+import shutil
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -12,7 +14,8 @@ from tempfile import mkdtemp
 from typing import Any
 from unittest import mock
 
-from keepstep.exporter.schedule import Schedule
+from keepstep.exporter.bundle_writer import BundleContent, write_bundle
+from keepstep.exporter.schedule import Schedule, parse
 from keepstep.exporter.stages import StageFactory
 
 # The built-in schedules' stages, with fewer calls: compiled once, both can be exported.
@@ -31,7 +34,8 @@ prune: {method: dato, ratio: 0.4, patch: 2}
 calls: "Fs.Fs"
 """
 CALLS = {"full": "FFFFF", "dato-coco": "Fs.Fs"}
-KEPT = 154  # of 16 × 16 tokens, 40 % are pruned
+LATENT = 32  # as models/emoji, so that documented shapes fit
+KEPT = 1024 - 409  # of 32 × 32 tokens, 40 % are pruned
 
 
 class Compiler:
@@ -56,7 +60,7 @@ class Compiler:
 
     def _factory(self, model: Any, batch: int) -> StageFactory:
         fresh = StageFactory(model, batch)
-        return self.factories.setdefault((model.name, model.latent_shape, batch), fresh)
+        return self.factories.setdefault((model.latent_shape, batch), fresh)
 
     def _compile(self, factory: Any, lowered: Sequence[Any], backends: Any, report: Any) -> Any:
         known = self.stages.setdefault(id(factory), {})
@@ -90,28 +94,40 @@ def model() -> Path:
     from models_for_tests import write_model
 
     torch.set_num_threads(1)
-    return write_model(_folder() / "tiny")
+    folder = write_model(_folder() / "tiny")
+    config = folder / "unet/config.json"
+    edited = json.loads(config.read_text()) | {"sample_size": LATENT}
+    config.write_text(json.dumps(edited))
+    return folder
 
 
 @cache
 def bundle() -> Path:
     """The model, exported with the plans `full` and `dato-coco`; tests leave it as it is."""
-    out = _folder() / "bundle"
-    with compiler().in_place():
-        compiler().module.export(model(), schedules(), out)
-    return out
+    write_bundle(content(), _folder() / "bundle")
+    return _folder() / "bundle"
+
+
+@cache
+def content() -> BundleContent:
+    """What the compiler hands to the bundle's writer."""
+    module = compiler().module
+    with compiler().in_place(), mock.patch.object(module, "write_bundle") as writer:
+        module.export(model(), schedules(), _folder() / "unwritten")
+    handed_over: BundleContent = writer.call_args.args[0]
+    return handed_over
 
 
 def schedules() -> list[Schedule]:
     """The two schedules of the bundle."""
-    from keepstep.exporter.schedule import parse
-
     return [parse(FULL), parse(DATO_COCO)]
 
 
 @cache
 def _folder() -> Path:
-    return Path(mkdtemp(prefix="keepstep-tests-"))
+    folder = Path(mkdtemp(prefix="keepstep-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def seal(folder: Path) -> None:

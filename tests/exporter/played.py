@@ -17,7 +17,9 @@ from keepstep.exporter.stages import NetworkVariant, StageFactory, StageSource, 
 Values = dict[str, Tensor]
 
 
-def schedule(calls: str, cache: str = "", prune: str = "", sampler: str = "DDIMScheduler") -> Schedule:
+def schedule(
+    calls: str, cache: str = "", prune: str = "", sampler: str = "DDIMScheduler"
+) -> Schedule:
     """A schedule of as many steps as it has calls (letters)."""
     lines = [
         "keepstep: 1",

@@ -21,7 +21,9 @@ def toy_network(x: torch.Tensor, t: float, kind: Kind) -> torch.Tensor:
     return torch.tanh(x * 0.8 + t / 1000) + (0.2 * x if kind == "full" else 0.1)
 
 
-def eager(sampler: diffusers.SchedulerMixin, kinds: list[Kind], noise: torch.Tensor) -> torch.Tensor:
+def eager(
+    sampler: diffusers.SchedulerMixin, kinds: list[Kind], noise: torch.Tensor
+) -> torch.Tensor:
     sample, prediction = noise * sampler.init_noise_sigma, torch.zeros_like(noise)
     for kind, t in zip(kinds, sampler.timesteps, strict=True):
         if kind != "skip":

@@ -1,4 +1,4 @@
-"""Counted multiply–accumulates against torch's own counter, which counts two operations for each."""
+"""Counted multiply–accumulates against torch's own counter of operations, two for each."""
 
 from __future__ import annotations
 

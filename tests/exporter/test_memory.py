@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from keepstep.exporter.memory import Arena, Lifetime, most_alive_at_once, plan_memory
 
 # Mostly small sizes next to the alignment, where a mistake by one shows; some far apart.
-SIZES = st.one_of(st.integers(1, 4), st.sampled_from([255, 256, 257, 512, 513]), st.integers(1, 3000))
+SIZES = st.one_of(
+    st.integers(1, 4), st.sampled_from([255, 256, 257, 512, 513]), st.integers(1, 3000)
+)
 SPANS = st.tuples(st.integers(-1, 8), st.integers(0, 6))
 LIFETIMES = st.dictionaries(
     st.text("abcxyz", min_size=1, max_size=3),

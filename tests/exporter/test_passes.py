@@ -145,7 +145,9 @@ def test_branch_0_needs_the_first_convolution_and_the_last_block_only(
     places = {path.split(".")[1] for path in factory.network(shallow).subgraph.weights}
     assert places == {"conv_in", "up_blocks", "conv_norm_out", "conv_out"}
     up = {p for p in factory.network(shallow).subgraph.weights if ".up_blocks." in p}
-    assert all(p.startswith(("unet.up_blocks.2.resnets.1.", "unet.up_blocks.2.attentions.1.")) for p in up)
+    assert all(
+        p.startswith(("unet.up_blocks.2.resnets.1.", "unet.up_blocks.2.attentions.1.")) for p in up
+    )
 
 
 @pytest.mark.parametrize("kind", [0, 1])

@@ -128,7 +128,10 @@ BAD = {
     "no sampler": (replaced("sampler:", "simpler:"), ["`sampler`"]),
     "unknown letter": (replaced("Fs.F", "FxF"), ["call 1", "'x'", "F (full)"]),
     "unknown kind in a list": (with_calls("[full, deep]"), ["calls[1]", "'deep'", "shallow"]),
-    "unknown key in a list": (with_calls("[full, {kind: full, ratio: 1}]"), ["calls[1]", "`ratio`"]),
+    "unknown key in a list": (
+        with_calls("[full, {kind: full, ratio: 1}]"),
+        ["calls[1]", "`ratio`"],
+    ),
     "number in a list": (with_calls("[full, 3]"), ["calls[1]", "kind"]),
     "null in a list": (with_calls("[full, ~]"), ["calls[1]", "kind"]),
     "entry without kind": (with_calls("[full, {prune: false}]"), ["calls[1]", "`kind`"]),
@@ -156,7 +159,10 @@ BAD = {
     "alpha infinite": (replaced("gamma: 2.0", "alpha: .inf"), ["`prune.alpha`", "finite"]),
     "patch 1": (replaced("patch: 4", "patch: 1"), ["`prune.patch`", "greater than or equal to 2"]),
     "patch 2.5": (replaced("patch: 4", "patch: 2.5"), ["`prune.patch`"]),
-    "steps 0": (replaced("steps: 4", "steps: 0"), ["`sampler.steps`", "greater than or equal to 1"]),
+    "steps 0": (
+        replaced("steps: 4", "steps: 0"),
+        ["`sampler.steps`", "greater than or equal to 1"],
+    ),
     "steps 4.0": (replaced("steps: 4", "steps: 4.0"), ["`sampler.steps`", "integer"]),
     "steps 1001": (replaced("steps: 4", "steps: 1001"), ["`sampler.steps`", "1000"]),
     "no calls": (HEAD, ["`calls`", "letters"]),
@@ -165,7 +171,7 @@ BAD = {
     "empty list": (with_calls("[]"), ["`calls` is empty"]),
     "empty repeat": (with_calls('{repeat: ""}'), ["`calls` is empty"]),
     "a number for calls": (with_calls("4"), ["`calls`", "letters"]),
-    "another key beside repeat": (with_calls('{repeat: F, times: 2}'), ["`times`"]),
+    "another key beside repeat": (with_calls("{repeat: F, times: 2}"), ["`times`"]),
     "not YAML": ("keepstep: [1", ["not valid YAML"]),
     "a tag that would run code": ("!!python/object/apply:os.getcwd []", ["not valid YAML"]),
     "a tab": ("keepstep: 1\n\tname: mine", ["not valid YAML"]),
@@ -216,7 +222,7 @@ def test_a_wrong_number_of_calls_is_refused_with_both_numbers_and_the_sampler(co
 def test_an_unknown_built_in_is_refused_with_the_closest_name() -> None:
     with pytest.raises(ScheduleError, match=r"'dato-cocoa'.*Did you mean 'dato-coco'\?"):
         Schedule.load("dato-cocoa")
-    with pytest.raises(ScheduleError, match="Built in: .*full"):
+    with pytest.raises(ScheduleError, match=r"Built in: .*full"):
         Schedule.load("nothing-like-it")
 
 
@@ -252,8 +258,10 @@ def test_a_path_that_no_file_system_has_is_refused() -> None:
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
 VALUES = st.recursive(
     SCALARS,
-    lambda inner: st.lists(inner, max_size=3)
-    | st.dictionaries(st.sampled_from(["kind", "prune", "ratio", "repeat"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["kind", "prune", "ratio", "repeat"]), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 FIELDS = ["keepstep", "name", "sampler", "cache", "prune", "calls", "source"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -173,7 +175,8 @@ def bench(
     if json:
         show.print_json(out, report_json(opened, setting, rows))
     else:
-        out.print(show.bench_table(rows))
+        # Wider than a small window: a line that goes on below it is better than cut numbers.
+        Console(width=max(out.width, 130)).print(show.bench_table(rows))
 
 
 @app.command()
@@ -224,6 +227,12 @@ def main() -> None:
         if str(error.name).partition(".")[0] not in _EXPORT_ONLY:
             raise
         _fail(f"this needs the package {error.name}: pip install 'keepstep[export]'")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        # Whatever is left for the output is dropped: writing it at exit would fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _fail(f"{error.strerror}: free some space, and run again")
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     if result == INTERRUPTED:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +17,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from .models import StableDiffusion
-from .models.unet import cut_path
+from .models.unet import branch_of, cut_path
 from .pruning.attach import CallContext, pruned
 from .pruning.dato import count_tokens
 from .sampler import scheduler_from
@@ -105,12 +104,8 @@ class _Network:
         with pruned(unet, self._context(call, sample, extra)):
             if call.kind == "shallow":
                 assert self.cut and self.cached is not None
-                cache = self.schedule.cache
-                if cache is not None and cache.branch is not None:
-                    prediction = _shallow(unet, sample, t, prompt, self.cached, cache.branch)
-                else:
-                    with _replaced(unet.get_submodule(self.cut), self.cached):
-                        prediction = unet(sample, t, prompt, return_dict=False)[0]
+                branch = branch_of(unet, self.cut)
+                prediction = _shallow(unet, sample, t, prompt, self.cached, branch)
             else:
                 prediction = self._full(sample, t, prompt)
         self.last = [*self.last[-1:], prediction.chunk(2)[0]]
@@ -205,20 +200,6 @@ def _unit(module: nn.Module, x: Tensor, temb: Tensor, prompt: Tensor) -> Tensor:
     if kind.startswith("Transformer"):
         return _first(module(x, encoder_hidden_states=prompt, return_dict=False))
     return _first(module(x))
-
-
-@contextmanager
-def _replaced(module: nn.Module, output: Tensor) -> Iterator[None]:
-    """While active, `module` gives `output` whatever it computes."""
-
-    def give(_module: nn.Module, _args: object, out: object) -> object:
-        return (output,) if isinstance(out, tuple) else output
-
-    hook = module.register_forward_hook(give)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def _first(out: Tensor | tuple[Tensor, ...]) -> Tensor:

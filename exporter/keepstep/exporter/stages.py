@@ -17,7 +17,7 @@ from torch import Tensor, fx
 from .errors import ScheduleError
 from .models import StableDiffusion
 from .models.modules import Decoder, NetworkCall, TextEncoder
-from .models.unet import cut_path
+from .models.unet import cut_path, up_path
 from .passes.colour import colour
 from .passes.cut import cut_node
 from .passes.extract import Subgraph, extract
@@ -97,7 +97,7 @@ class StageFactory:
 
         Name → (calls · lead, …), where lead is the first axis of what the network takes.
         """
-        traced, hoisted = self._network_trace(variant.prune, variant.window, _afresh(variant))
+        traced, hoisted = self._network_trace(variant.prune, variant.window, self._afresh(variant))
         times = {node: name for node, name in hoisted.items() if name.startswith("time.")}
         subgraph = extract(traced, {traced.inputs[name]: name for name in TIME}, times)
         weights = [traced.tensors[path] for path in subgraph.weights]
@@ -113,7 +113,7 @@ class StageFactory:
 
     def _network(self, variant: NetworkVariant) -> StageSource:
         """The full or shallow stage: prompt and timestep hoisted, cut where features are cached."""
-        traced, hoisted = self._network_trace(variant.prune, variant.window, _afresh(variant))
+        traced, hoisted = self._network_trace(variant.prune, variant.window, self._afresh(variant))
         inputs = {n: name for name, n in traced.inputs.items() if name not in PROMPT + TIME}
         inputs |= hoisted
         outputs = {traced.outputs[0]: "prediction"}
@@ -175,6 +175,16 @@ class StageFactory:
         hoisted |= frontier(traced, colours, TIME, "time")
         return traced, hoisted
 
+    def _afresh(self, variant: NetworkVariant) -> str | None:
+        """Where a shallow call begins to select, if it shares its first block's selection.
+
+        Only the outermost cut leaves out the first block on the way down; with any other a
+        shallow call runs that block, and shares its selection.
+        """
+        shares = variant.prune is not None and variant.prune.similarity == "call"
+        outermost = variant.cut == up_path(self.model.unet)[-1]
+        return variant.cut if variant.kind == "shallow" and shares and outermost else None
+
     def _loop_inputs(self, window: int) -> dict[str, Tensor]:
         """Examples of what the sampler gives to every network call and to the decoder."""
         latents = (self.batch, *self.model.latent_shape)
@@ -184,12 +194,6 @@ class StageFactory:
             "coef": torch.zeros(1, 1 + window),
             "guidance_scale": torch.tensor(1.0),
         }
-
-
-def _afresh(variant: NetworkVariant) -> str | None:
-    """Where a shallow call's first block is, if blocks share the first one's selection."""
-    shares = variant.prune is not None and variant.prune.similarity == "call"
-    return variant.cut if variant.kind == "shallow" and shares else None
 
 
 def _whole(name: str, traced: Trace, outputs: tuple[str, ...]) -> StageSource:

@@ -147,7 +147,8 @@ def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | Non
     torch.manual_seed(recipe.seed)
     model = make_autoencoder(settings).to(on, memory_format=torch.channels_last)
     pixels = torch.from_numpy(data.pixels)
-    rows = batches(len(pixels), settings.batch, torch.Generator().manual_seed(recipe.seed))
+    order = torch.Generator().manual_seed(recipe.seed)
+    rows = batches(torch.arange(len(pixels)), settings.batch, order)
 
     def loss(generator: torch.Generator) -> torch.Tensor:
         picture = random_crops(pixels[next(rows)], settings.crop, generator)
@@ -185,7 +186,7 @@ def polish(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | No
     model = load_trained(recipe, work).to(on, memory_format=torch.channels_last)
     pixels = torch.from_numpy(data.pixels)
     order = torch.Generator().manual_seed(recipe.seed + 1)
-    rows = batches(len(pixels), settings.polish_batch, order)
+    rows = batches(torch.arange(len(pixels)), settings.polish_batch, order)
     spread = settings.polish_noise / model.config.scaling_factor
 
     def loss(generator: torch.Generator) -> torch.Tensor:

@@ -24,7 +24,7 @@ from recipe.networks import (
     make_unet,
 )
 from recipe.noise import NoiseLevels
-from recipe.pictures import PictureSet
+from recipe.pictures import PictureSet, training_rows
 from recipe.settings import DenoiserSettings, Phase, Recipe
 from recipe.training import (
     Bar,
@@ -42,8 +42,8 @@ from recipe.training import (
 )
 
 SHEET_PROMPTS = (
-    "a red apple", "a green apple", "a banana", "a strawberry", "a cat", "a dog face",
-    "a fish", "a red car", "a rocket", "a blue heart", "a red apple, flat", "a sunflower",
+    "a red apple", "a green apple", "a banana", "a strawberry", "a cat face", "a panda face",
+    "a fish", "a red car", "a rocket", "a blue heart", "a soccer ball", "a sunflower",
 )  # fmt: skip
 
 
@@ -116,6 +116,12 @@ def phase_at(settings: DenoiserSettings, minute: float) -> Phase:
     return settings.phases[-1]
 
 
+def pool_of(data: PictureSet, examples: Examples, recipe: Recipe) -> torch.Tensor:
+    """Rows of `examples`, some repeated; mirrored pictures come behind the others, once each."""
+    mirrored = range(len(data.pictures), len(examples.latents))
+    return torch.tensor([*training_rows(data, recipe), *mirrored])
+
+
 class Training:
     """Everything that a checkpoint holds, and one step of it."""
 
@@ -136,6 +142,7 @@ class Training:
             decay=settings.ema_decay,
             use_ema_warmup=True,
             power=settings.ema_power,
+            foreach=True,
         )
         self.ema.to(self.on)
         self.levels = NoiseLevels(
@@ -284,7 +291,7 @@ def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | Non
             if (now := phase_at(settings, clock.spent)) is not phase:
                 phase = now
                 examples = make_examples(data, vae, words, phase.latent_size, settings.flip)
-                rows = batches(len(examples.latents), phase.batch, training.generator)
+                rows = batches(pool_of(data, examples, recipe), phase.batch, training.generator)
             loss = training.advance(examples, next(rows)).item()
             running += (loss - running) * 0.01 if running else loss
             threads.after_step(60 * clock.tick())

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import track
 
-from recipe.captions import caption
+from recipe.captions import STYLES, caption
 from recipe.settings import MODEL_FOLDER, PICTURE_SIZE, Recipe
 from recipe.sources import FLUENT, NOTO, fetch
 
@@ -84,7 +84,7 @@ def draw_on_white(file: Path) -> np.ndarray:
 def choose_held_out(pictures: list[Picture]) -> list[str]:
     """One name in twelve, by hash, so that the choice never moves; none that `cpu` trains on."""
     selection = json.loads((MODEL_FOLDER / "selection_cpu.json").read_text())
-    trained = {name for names in selection.values() for name in names}
+    trained = {name for style in STYLES for name in selection[style]}
     names = sorted({p.name for p in pictures if p.group in HELD_OUT_GROUPS} - trained)
     return [name for name in names if int(hashlib.sha256(name.encode()).hexdigest(), 16) % 12 == 0]
 
@@ -111,7 +111,21 @@ def training_set(everything: PictureSet, recipe: Recipe) -> PictureSet:
         return not_held_out(everything)
     selection = json.loads((MODEL_FOLDER / recipe.selection).read_text())
     chosen = everything.where([p.name in selection[p.style] for p in everything.pictures])
-    missing = sum(map(len, selection.values())) - len(chosen.pictures)
+    missing = sum(len(selection[style]) for style in STYLES) - len(chosen.pictures)
     if missing:
         raise ValueError(f"{missing} names in {recipe.selection} have no picture; check spelling")
     return chosen
+
+
+def training_rows(data: PictureSet, recipe: Recipe) -> list[int]:
+    """The rows of `data` to go through once an epoch; 3D pictures named `often` come repeatedly.
+
+    A short plan can't bring sixty pictures into shape. It can do that for twenty, and give the
+    rest their colours.
+    """
+    rows = list(range(len(data.pictures)))
+    if recipe.selection is None:
+        return rows
+    often = set(json.loads((MODEL_FOLDER / recipe.selection).read_text())["often"])
+    repeated = [i for i, p in enumerate(data.pictures) if p.style == "3d" and p.name in often]
+    return rows + repeated * (recipe.denoiser.often - 1)

@@ -66,7 +66,8 @@ class DenoiserSettings:
     layers_per_block: int = 1
     heads: tuple[int, ...] = (3, 4, 4)
     norm_groups: int = 16
-    phases: tuple[Phase, ...] = (Phase(16, 28.0, 16), Phase(32, 42.0, 8))
+    phases: tuple[Phase, ...] = (Phase(16, 34.0, 8), Phase(32, 29.0, 8))
+    often: int = 9  # how many times more often the names are shown that the selection calls so
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
@@ -75,7 +76,7 @@ class DenoiserSettings:
     drop_caption: float = 0.1
     drop_article: float = 0.1
     min_snr_gamma: float = 5.0
-    high_noise_bias: float = 1.5
+    high_noise_bias: float = 2.0
     ema_decay: float = 0.9995
     ema_power: float = 0.75
     sheet_every_minutes: float = 6.0

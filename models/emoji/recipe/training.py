@@ -169,11 +169,11 @@ class Bar:
         self.progress.console.print(line, highlight=False)
 
 
-def batches(count: int, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless shuffled row numbers, (size,) each; every row once before any comes again."""
+def batches(pool: torch.Tensor, size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Endless shuffled entries of `pool`, (size,) each; all of it before any comes again."""
     queue = torch.empty(0, dtype=torch.long)
     while True:
         while len(queue) < size:
-            queue = torch.cat([queue, torch.randperm(count, generator=generator)])
+            queue = torch.cat([queue, pool[torch.randperm(len(pool), generator=generator)]])
         yield queue[:size]
         queue = queue[size:]

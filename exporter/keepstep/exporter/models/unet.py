@@ -7,7 +7,6 @@ output side, so at branch 0 only the last block of the last level runs in a shal
 from __future__ import annotations
 
 from diffusers import UNet2DConditionModel
-from torch import nn
 
 from ..errors import ScheduleError
 from ..schedule import Cache
@@ -31,9 +30,13 @@ def up_path(unet: UNet2DConditionModel) -> list[str]:
 
 
 def cut_path(unet: UNet2DConditionModel, cache: Cache, schedule: str) -> str:
-    """The path of the module whose output is cached; raises `ScheduleError`."""
+    """The path of the module whose output is cached, as in `up_path`; raises `ScheduleError`.
+
+    A UNet can be cut where a skip connection joins: what is deeper is cached, what is further out
+    runs. A module named by a schedule must end at such a place.
+    """
+    paths = up_path(unet)
     if cache.branch is not None:
-        paths = up_path(unet)
         if cache.branch >= len(paths):
             raise ScheduleError(
                 f"schedule '{schedule}': branch {cache.branch} does not exist: this model has "
@@ -41,10 +44,18 @@ def cut_path(unet: UNet2DConditionModel, cache: Cache, schedule: str) -> str:
             )
         return paths[-1 - cache.branch]
     assert cache.module is not None
-    modules: dict[str, nn.Module] = dict(unet.named_modules())
-    if cache.module not in modules or cache.module == "":
+    # A block gives what its last unit gives.
+    ends = {path.rpartition(".")[0].rpartition(".")[0]: path for path in paths}
+    ends |= {path: path for path in paths}
+    if cache.module not in ends or cache.module == "":
         raise ScheduleError(
-            f"schedule '{schedule}': the model has no module '{cache.module}'; cuts that fit are "
-            f"{', '.join(up_path(unet))}"
+            f"schedule '{schedule}': the model cannot be cut at '{cache.module}'; modules that "
+            f"fit are {', '.join(paths)}"
         )
-    return cache.module
+    return ends[cache.module]
+
+
+def branch_of(unet: UNet2DConditionModel, cut: str) -> int:
+    """Which skip connection joins behind the cut, counted from the output side."""
+    paths = up_path(unet)
+    return len(paths) - 1 - paths.index(cut)

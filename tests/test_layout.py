@@ -1,0 +1,194 @@
+"""How the repository is laid out: two pieces of one namespace, imports one way, small files."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+EXPORTER, RUNTIME = ROOT / "exporter/keepstep", ROOT / "runtime/python/keepstep"
+LONGEST = 320  # lines
+SOURCES = {".py", ".h", ".hpp", ".cpp", ".cu"}
+BUILD_MACHINE = re.compile(r"(?<![\w.])/(?:root|home|Users|work)/\w")
+TEMPORARY = re.compile(r"(?<![\w.])/tmp/\w")
+
+
+@cache
+def files() -> tuple[Path, ...]:
+    """Every file that git tracks, or would track."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        everything = (path.relative_to(ROOT) for path in ROOT.rglob("*") if path.is_file())
+        hidden = {".", "_"}
+        return tuple(ROOT / p for p in everything if not any(q[0] in hidden for q in p.parts[:-1]))
+    return tuple(path for name in listed.stdout.split("\0") if (path := ROOT / name).is_file())
+
+
+def below(*folders: Path) -> list[Path]:
+    return [p for p in files() if any(p.is_relative_to(folder) for folder in folders)]
+
+
+def modules(*folders: Path) -> list[Path]:
+    return [path for path in below(*folders) if path.suffix == ".py"]
+
+
+def named(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+def imports(tree: ast.AST, inside_functions: bool) -> Iterator[str]:
+    """The absolute names that a module imports, of its own package for relative imports."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "keepstep.exporter" if node.level else f"{node.module}"
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield from imports(node, inside_functions)
+
+
+def test_the_namespace_has_no_init_file_of_its_own() -> None:
+    for folder in (EXPORTER, RUNTIME):
+        assert folder.is_dir()
+        assert not (folder / "__init__.py").exists()
+    for package in (EXPORTER / "exporter", RUNTIME / "runtime"):
+        assert (package / "__init__.py").is_file()
+
+
+def test_both_pieces_are_found_under_one_name() -> None:
+    import keepstep.exporter
+    import keepstep.runtime
+
+    assert Path(keepstep.exporter.__file__).is_relative_to(EXPORTER)
+    assert Path(keepstep.runtime.__file__).is_relative_to(RUNTIME)
+
+
+@pytest.mark.parametrize("path", named(modules(RUNTIME)))
+def test_the_runtime_never_imports_the_exporter(path: str) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    for name in imports(ast.parse(text), inside_functions=True):
+        assert not name.startswith("keepstep.exporter")
+    assert "keepstep.exporter" not in text
+
+
+@pytest.mark.parametrize("path", named(modules(RUNTIME)))
+def test_the_runtime_loads_little_and_an_engine_library_only_in_its_backend(path: str) -> None:
+    light = {*sys.stdlib_module_names, "numpy", "safetensors", "keepstep"}
+    backends = RUNTIME / "runtime/backends"
+    allowed = light | ({Path(path).stem} if (ROOT / path).parent == backends else set())
+    found = imports(ast.parse((ROOT / path).read_text(encoding="utf-8")), inside_functions=False)
+    for name in found:
+        assert name.partition(".")[0] in allowed, name
+
+
+@pytest.mark.parametrize("path", named(modules(EXPORTER)))
+def test_the_exporter_imports_engine_libraries_only_inside_functions(path: str) -> None:
+    found = imports(ast.parse((ROOT / path).read_text(encoding="utf-8")), inside_functions=False)
+    for name in found:
+        assert name.partition(".")[0] not in {"onnxruntime", "tensorrt", "tensorrt_rtx"}
+
+
+@pytest.mark.parametrize("path", named(modules(EXPORTER, RUNTIME, ROOT / "examples")))
+def test_every_module_says_what_it_is_for(path: str) -> None:
+    assert ast.get_docstring(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+
+
+def test_no_source_file_is_long() -> None:
+    lines = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in files()
+        if path.suffix in SOURCES
+    }
+    assert lines
+    assert {path: n for path, n in lines.items() if n > LONGEST} == {}
+
+
+def test_no_file_names_a_place_on_a_build_machine() -> None:
+    found = []
+    for path in files():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        in_tests = path.is_relative_to(ROOT / "tests")
+        for number, line in enumerate(text.splitlines(), 1):
+            if BUILD_MACHINE.search(line) or (TEMPORARY.search(line) and not in_tests):
+                found.append(f"{path.relative_to(ROOT)}:{number}: {line[:200]}")
+    assert found == []
+
+
+def test_the_patterns_for_build_machines_find_them() -> None:
+    for place in ("root", "home", "work"):
+        assert BUILD_MACHINE.search(f'PATH = "/{place}/someone/x"')
+    assert TEMPORARY.search("see /" + "tmp/x")
+    assert not BUILD_MACHINE.search("https://example.org/home/page")
+
+
+@cache
+def pyproject() -> dict[str, object]:
+    tomllib = pytest.importorskip("tomllib", reason="needs Python 3.11")
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return tomllib.load(file)  # type: ignore[no-any-return]
+
+
+def setting(*keys: str) -> object:
+    found: object = pyproject()
+    for key in keys:
+        assert isinstance(found, dict)
+        found = found[key]
+    return found
+
+
+def test_a_wheel_holds_both_pieces_and_an_editable_install_finds_them() -> None:
+    packages = setting("tool", "hatch", "build", "targets", "wheel", "packages")
+    assert packages == named([EXPORTER, RUNTIME])
+    roots = setting("tool", "hatch", "build", "dev-mode-dirs")
+    assert roots == named([EXPORTER.parent, RUNTIME.parent])
+    for folder in (EXPORTER / "exporter/schedules", RUNTIME / "runtime"):
+        assert folder.is_dir(), "data and modules lie inside of what is packed"
+
+
+def test_the_version_is_where_the_build_looks_for_it() -> None:
+    from keepstep.runtime import __version__
+
+    place = setting("tool", "hatch", "version", "path")
+    assert isinstance(place, str)
+    assert f'"{__version__}"' in (ROOT / place).read_text(encoding="utf-8")
+    assert "version" in setting("project", "dynamic")  # type: ignore[operator]
+
+
+def test_every_console_script_leads_to_a_function() -> None:
+    scripts = setting("project", "scripts")
+    assert isinstance(scripts, dict)
+    assert "keepstep" in scripts
+    for target in scripts.values():
+        module, _, function = target.partition(":")
+        assert callable(getattr(import_module(module), function))
+
+
+def test_the_command_line_needs_what_its_extra_installs() -> None:
+    """`pip install keepstep[cli]` is enough for what `run`, `inspect` and `verify` import."""
+    extras = setting("project", "optional-dependencies")
+    assert isinstance(extras, dict)
+    installed = " ".join(extras["cli"]).lower()
+    code = "import sys; from keepstep.exporter import cli, play, show, verify, summary\n"
+    code += "print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    packages = {"PIL": "pillow", "rich": "rich", "typer": "typer", "yaml": "pyyaml"}
+    packages["pydantic"] = "pydantic"
+    for module, package in packages.items():
+        assert module not in loaded or package in installed, f"{package} is missing from `cli`"
+    assert "torch" not in loaded
