@@ -35,7 +35,7 @@ BAD_SCHEDULES = {
     "patch that does not tile": ("0.4", "0.4, patch: 3", ["32×32", "3×3", "choose another"]),
     "unknown method": ("ratio", "method: tome, ratio", ["`prune.method`", "'dato'", "'tome'"]),
     "no such branch": ("branch: 0", "branch: 99", ["branch 99 does not exist", "0 to "]),
-    "no such module": ("branch: 0", "module: mid", ["no module 'mid'", "mid_block"]),
+    "no such module": ("branch: 0", "module: mid", ["cannot be cut at 'mid'", "mid_block"]),
     "no cache": ("cache: {branch: 0}", "", ["shallow calls need `cache`", "add `cache:"]),
     "no such scheduler": ("PNDM", "PNMD", ["no scheduler 'PNMDScheduler'", "Did you mean PNDM"]),
     "a random scheduler": (

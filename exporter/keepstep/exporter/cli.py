@@ -15,11 +15,11 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from keepstep.runtime import __version__
 from keepstep.runtime.errors import InputError, KeepstepError
 
 app = typer.Typer(
     name="keepstep",
-    help="Compile diffusion models with fixed pruning and caching schedules, and play them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # our own faults keep their plain traceback
@@ -40,6 +40,22 @@ ThreadsOption = Annotated[
     int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores if not given.")
 ]
 SizeOption = Annotated[int | None, typer.Option(min=1, help="Pixels; the model's own if absent.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        _say(f"keepstep {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", help="Say the version.", is_eager=True, callback=_version)
+]
+
+
+@app.callback()
+def keepstep(version: VersionOption = False) -> None:
+    """Compile diffusion models with fixed pruning and caching schedules, and play them."""
 
 
 @app.command()
@@ -96,6 +112,8 @@ def run(
 
     if (inputs is None) == (prompt is None):
         raise InputError("give either --prompt and -o, or --inputs and --outputs")
+    if (output if inputs is not None else outputs) is not None:
+        raise InputError("-o goes with --prompt, --outputs with --inputs: give one pair of them")
     written = output if inputs is None else outputs
     if written is None:
         raise InputError(
@@ -103,7 +121,7 @@ def run(
             if inputs is None
             else "--inputs needs --outputs: where the results go"
         )
-    play.check_target(written)
+    play.check_target(written, ".png" if inputs is None else ".safetensors")
     opened, name = _open(bundle, plan)
     with opened.player(name, backend, threads=threads) as player, _progress() as report:
 

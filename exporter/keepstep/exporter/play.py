@@ -32,12 +32,14 @@ class Request:
     seed: int = 0
 
 
-def check_target(path: Path) -> None:
+def check_target(path: Path, ending: str) -> None:
     """Refuse a file that cannot be written, before any work is done."""
     if path.is_dir():
         raise InputError(f"{path}: is a folder: give the name of a file to write")
     if not path.parent.is_dir():
         raise InputError(f"{path}: there is no folder {path.parent}: make it, or choose another")
+    if path.suffix.lower() != ending:
+        raise InputError(f"{path}: expected a name that ends in {ending}: that is what is written")
 
 
 def picture(player: Player, request: Request, path: Path, progress: Progress | None) -> float:

@@ -66,7 +66,7 @@ class DenoiserSettings:
     layers_per_block: int = 1
     heads: tuple[int, ...] = (3, 4, 4)
     norm_groups: int = 16
-    phases: tuple[Phase, ...] = (Phase(16, 34.0, 8), Phase(32, 29.0, 8))
+    phases: tuple[Phase, ...] = (Phase(16, 34.0, 8), Phase(32, 28.0, 4))
     often: int = 9  # how many times more often the names are shown that the selection calls so
     learning_rate: float = 1e-3
     warmup_steps: int = 100
