@@ -6,6 +6,9 @@ S predictions with the newest first; axis 2 of the window is guidance: unconditi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
@@ -73,8 +76,24 @@ class NetworkCall(nn.Module):
                 score = score + score_weights[0, 1] * selection_noise[0]
             self.context.begin(score)
         sample = torch.cat([sample, sample]).to(self.unet.dtype)
-        prediction: Tensor = self.unet(sample, timestep, prompt, return_dict=False)[0]
+        with _one_timestep(self.unet):
+            prediction: Tensor = self.unet(sample, timestep, prompt, return_dict=False)[0]
         return prediction.float().reshape(1, 2, *noise.shape)
+
+
+@contextmanager
+def _one_timestep(unet: UNet2DConditionModel) -> Iterator[None]:
+    """While active, the time embedding has one row for the whole batch.
+
+    All pictures of a call are at the same timestep; diffusers would embed it once for each, and
+    the plan's tables would repeat every row as often.
+    """
+    embed = unet.get_time_embed
+    unet.get_time_embed = lambda sample, timestep: embed(sample=sample[:1], timestep=timestep)
+    try:
+        yield
+    finally:
+        del unet.get_time_embed  # the class's own again
 
 
 class Decoder(nn.Module):
