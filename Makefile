@@ -7,11 +7,15 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 
-.PHONY: demo test lint format clean
+.PHONY: demo bench test lint format clean
 
 ## demo: "a red apple" twice, with every call full and with the DaTo schedule
 demo: $(READY)
 	$(BIN)/python examples/demo.py
+
+## bench: writes docs/benchmarks/cpu-emoji.*; takes some minutes, with nothing else running
+bench: demo
+	$(BIN)/python benchmarks/cpu.py
 
 ## test: everything that must hold before a change lands
 test: lint
