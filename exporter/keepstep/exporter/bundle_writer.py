@@ -104,6 +104,9 @@ def _write_files(content: BundleContent, draft: Path) -> None:
         tokenizer=content.tokenizer,
     )
     _write(draft / MANIFEST_FILE, manifest_to_json(manifest).encode())
+    mode = (draft / MANIFEST_FILE).stat().st_mode
+    for path in draft.rglob("*.safetensors"):
+        path.chmod(mode)  # safetensors writes for the owner alone, whatever the umask
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -26,15 +26,16 @@ def figures(report: dict[str, Any]) -> str:
     facts, data, sampling = report["training"], report["data"], report["sampling"]
     styles = " and ".join(f"{n} {style}" for style, n in data["training pictures"].items())
     pictures = sum(data["training pictures"].values())
-    epochs = facts["denoiser samples"] / pictures
+    own = report["nearest_is_own"]
     lines = [
         f"Recipe `{report['recipe']}`: {pictures} pictures ({styles}) of {data['training names']} "
         f"names; {data['held-out names']} names are held out of everything.",
         f"Autoencoder: {facts['autoencoder minutes']:.0f} minutes, "
-        f"{facts['autoencoder steps']:,} steps.",
+        f"{facts['autoencoder steps']:,} steps; then the decoder alone: "
+        f"{facts['autoencoder-polished minutes']:.0f} minutes, "
+        f"{facts['autoencoder-polished steps']:,} steps.",
         f"UNet and text encoder: {facts['denoiser minutes']:.0f} minutes, "
-        f"{facts['denoiser steps']:,} steps, {facts['denoiser samples']:,} samples "
-        f"({epochs:,.0f} epochs).",
+        f"{facts['denoiser steps']:,} steps, {facts['denoiser samples']:,} samples.",
         "",
         "| part | parameters | MB on disk |",
         "|---|---:|---:|",
@@ -44,10 +45,12 @@ def figures(report: dict[str, Any]) -> str:
         lines.append(f"| {name} | {f'{count:,}' if count else ''} | {size} |")
     lines += [
         "",
-        f"One picture with guidance, {sampling['timed_steps']} steps of {sampling['scheduler']}, "
+        f"One picture with guidance, {sampling['timed_steps']} steps of "
+        f"{sampling['timed_scheduler']}, "
         f"float32, {report['threads']} CPU threads: {report['seconds_for_one_picture']} s.",
         "",
-        f"Samples for the sheet and the table: {sampling['steps']} steps, "
+        f"Samples for the sheet and the table: {sampling['steps']} steps of "
+        f"{sampling['scheduler']}, "
         f"guidance {sampling['guidance_scale']}.",
         "",
         "| FD-VGG of | against | pictures | distance |",
@@ -58,8 +61,9 @@ def figures(report: dict[str, Any]) -> str:
         lines.append(f"| {row['of']} | {row['against']} | {one}, {other} | {row['fd']} |")
     lines += [
         "",
-        f"{report['right_name']:.0%} of the samples of trained captions have the picture of that "
-        "very caption as their nearest training picture on the same features.",
+        "Samples whose nearest training picture, on the same features, is that of their own "
+        f"caption: {own['often'][0]} of {own['often'][1]} for the names shown often, "
+        f"{own['others'][0]} of {own['others'][1]} for the others (by chance: 1 in {pictures}).",
         f"The autoencoder brings held-out pictures back at {report['autoencoder_psnr_db']} dB.",
     ]
     return "\n".join(lines) + "\n"

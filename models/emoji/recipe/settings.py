@@ -28,7 +28,7 @@ class AutoencoderSettings:
     edge_weight: float = 0.5
     ssim_weight: float = 0.1
     kl_weight: float = 1e-5
-    polish_minutes: float = 5.0
+    polish_minutes: float = 2.5
     polish_batch: int = 2
     polish_learning_rate: float = 3e-4
     polish_noise: float = 0.05
@@ -66,7 +66,7 @@ class DenoiserSettings:
     layers_per_block: int = 1
     heads: tuple[int, ...] = (3, 4, 4)
     norm_groups: int = 16
-    phases: tuple[Phase, ...] = (Phase(16, 34.0, 8), Phase(32, 28.0, 4))
+    phases: tuple[Phase, ...] = (Phase(16, 34.0, 8), Phase(32, 35.0, 4))
     often: int = 9  # how many times more often the names are shown that the selection calls so
     learning_rate: float = 1e-3
     warmup_steps: int = 100

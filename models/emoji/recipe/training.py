@@ -61,9 +61,9 @@ class Clock:
 
 
 def learning_rate(peak: float, step: int, warmup_steps: int, progress: float) -> float:
-    """Linear warm-up by step, then a cosine to 2 % of the peak at the end of the plan."""
+    """Linear warm-up by step; the peak for two thirds of the plan; then linear to 2 % of it."""
     warmup = min(1.0, (step + 1) / warmup_steps)
-    return peak * warmup * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return peak * warmup * min(1.0, max(0.02, 3 * (1 - progress)))
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
