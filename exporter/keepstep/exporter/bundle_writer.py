@@ -105,8 +105,8 @@ def _write_files(content: BundleContent, draft: Path) -> None:
     )
     _write(draft / MANIFEST_FILE, manifest_to_json(manifest).encode())
     mode = (draft / MANIFEST_FILE).stat().st_mode
-    for path in draft.rglob("*.safetensors"):
-        path.chmod(mode)  # safetensors writes for the owner alone, whatever the umask
+    for arrays in draft.rglob("*.safetensors"):
+        arrays.chmod(mode)  # safetensors writes for the owner alone, whatever the umask
 
 
 def _write(path: Path, data: bytes) -> None:
