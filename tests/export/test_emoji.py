@@ -11,15 +11,17 @@ from exports_for_tests import BUILT_IN, EMOJI
 
 from keepstep.exporter import models
 from keepstep.exporter.golden import PROMPT
-from keepstep.exporter.reference import embed
-from keepstep.exporter.verify import TOLERANCE, verify
+from keepstep.exporter.verify import TOLERANCES, verify
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import Plan
 
 
 @pytest.mark.parametrize("plan", BUILT_IN)
 def test_every_plan_equals_the_eager_run_of_its_schedule(plan: str, emoji_bundle: Bundle) -> None:
-    assert verify(emoji_bundle, plan).error <= TOLERANCE
+    verdict = verify(emoji_bundle, plan)
+    assert verdict.good, verdict.sentence
+    assert verdict.error is not None
+    assert [stage.stage for stage in verdict.stages] == list(emoji_bundle.plan(plan).stages)
 
 
 def test_the_dato_plan_launches_26_network_stages_and_one_of_each_other(
@@ -85,15 +87,16 @@ def test_embeddings_may_be_given_in_place_of_tokens(emoji_bundle: Bundle) -> Non
     inputs = {n.removeprefix("inputs."): a for n, a in golden.items() if n.startswith("inputs.")}
     del inputs["token_ids"], inputs["negative_token_ids"]
     model = models.load(str(EMOJI))
-    inputs["prompt_embeds"] = embed(model, [PROMPT]).numpy()
-    inputs["negative_prompt_embeds"] = embed(model, [""]).numpy()
+    inputs |= {name: tensor.numpy() for name, tensor in model.embed([PROMPT], [""]).items()}
     launched: list[str] = []
     with emoji_bundle.player("dato-coco") as player:
         found = player.run(inputs, progress=lambda _d, _t, call: launched.append(call.stage))
     assert launched[0] == "prompt"
     assert "text" not in launched
     difference = found["latents"] - golden["outputs.latents"]
-    assert np.linalg.norm(difference) <= TOLERANCE * np.linalg.norm(golden["outputs.latents"])
+    assert np.linalg.norm(difference) <= TOLERANCES["float32"] * np.linalg.norm(
+        golden["outputs.latents"]
+    )
 
 
 def _network_stages(plan: Plan) -> set[str]:

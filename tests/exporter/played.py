@@ -32,13 +32,14 @@ def schedule(
     return parse("\n".join(lines))
 
 
-def run_stage(source: StageSource, values: Mapping[str, Tensor]) -> Values:
+def run_stage(model: StableDiffusion, source: StageSource, values: Mapping[str, Tensor]) -> Values:
     """Outputs by name; `values` may hold more than the stage takes."""
-    weights = [source.tensors[path] for path in source.subgraph.weights]
-    inputs = [values[name] for name in source.subgraph.inputs]
+    subgraph = source.subgraph
+    weights = [model.checkpoint.tensor(path).float() for path in subgraph.weights]
+    inputs = [values[name] for name in subgraph.inputs]
     with torch.no_grad():
-        outputs = source.subgraph.module(*inputs, *weights)
-    return dict(zip(source.subgraph.outputs, outputs, strict=True))
+        outputs = subgraph.module(*inputs, *weights)
+    return dict(zip(subgraph.outputs, outputs, strict=True))
 
 
 def variants_of(factory: StageFactory, written: Schedule) -> list[NetworkVariant]:
@@ -67,12 +68,11 @@ def call_inputs(model: StableDiffusion, window: int, seed: int = 0) -> Values:
     }
 
 
-def hoisted(factory: StageFactory, variant: NetworkVariant, values: Values) -> Values:
+def hoisted(factory: StageFactory, values: Values) -> Values:
     """`values` and all that a network stage takes from the prompt and from the timestep."""
-    timestep = float(values["timestep"])
-    tables = factory.time_tables(variant, (timestep,))
-    times = {name: torch.from_numpy(table) for name, table in tables.items()}
-    return values | run_stage(factory.prompt(variant.window), values) | times
+    model = factory.model
+    told = run_stage(model, factory.prompt(), values)
+    return values | told | run_stage(model, factory.time(), values)
 
 
 def play(
@@ -97,10 +97,11 @@ def play(
             values["score_weights"] = torch.tensor([weights])
         if "selection_noise" in start:
             values["selection_noise"] = start["selection_noise"][run : run + 1]
-        values |= run_stage(factory.network(variant), hoisted(factory, variant, values))
+        source = factory.network(variant)
+        values |= run_stage(model, source, hoisted(factory, values))
         values["history"] = torch.cat([values["prediction"], values["history"][:-1]])
     _set_row(values["coef"], folded.result, len(running))
-    return run_stage(factory.decode(window), values)["latents"]
+    return run_stage(model, factory.decode(window), values)["latents"]
 
 
 def _set_row(coef: Tensor, row: object, predictions: int) -> None:

@@ -16,14 +16,15 @@ from models_for_tests import PROMPT_LENGTH
 from onnx import TensorProto, numpy_helper
 
 import keepstep.exporter
-from keepstep.exporter.engine_from_onnx import BUILDERS
+from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, builder
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.onnx_from_trace import OnnxStage, onnx_from_subgraph
+from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
 from keepstep.exporter.passes.extract import extract
 from keepstep.exporter.stages import StageFactory, StageSource
 from keepstep.exporter.trace import trace
+from keepstep.exporter.weights import make_weight
 
-build = BUILDERS["onnxruntime"]
+ONNX_RUNTIME = builder("onnxruntime", BuildOptions())
 STAGES = ["text", "prompt", "full", "shallow", "decode"]
 PRUNE = "ratio: 0.5, alpha: 1"
 TOKENS = 16 * 16
@@ -33,6 +34,7 @@ TOKENS = 16 * 16
 class Built:
     source: StageSource
     stage: OnnxStage
+    weights: Mapping[str, np.ndarray]
     data: bytes
     model: onnx.ModelProto
     values: Values  # an input for everything that the stage takes
@@ -43,7 +45,7 @@ def sources(factory: StageFactory) -> dict[str, StageSource]:
     _, shallow = variants_of(factory, schedule("Fs", "branch: 0", PRUNE))
     return {
         "text": factory.text(),
-        "prompt": factory.prompt(full.window),
+        "prompt": factory.prompt(),
         "full": factory.network(full),
         "shallow": factory.network(shallow),
         "decode": factory.decode(full.window),
@@ -54,24 +56,23 @@ def sources(factory: StageFactory) -> dict[str, StageSource]:
 def stages(model: StableDiffusion, factory: StageFactory) -> Mapping[str, Built]:
     found = {}
     full, _ = variants_of(factory, schedule("Fs", "branch: 0"))
-    values = hoisted(factory, full, call_inputs(model, full.window))
-    values["cached"] = run_stage(factory.network(full), values)["cached"]
-    values["token_ids"] = model.token_ids(["a red apple"])
-    values["negative_token_ids"] = model.token_ids([""])
+    values = hoisted(factory, call_inputs(model, full.window))
+    values["cached"] = run_stage(model, factory.network(full), values)["cached"]
+    values |= model.token_ids(["a red apple"], [""])
     for name, source in sources(factory).items():
-        stage = onnx_from_subgraph(source.subgraph, source.tensors)
-        data = build(stage)
+        stage = onnx_from_subgraph(name, source.subgraph)
+        data = ONNX_RUNTIME.build(stage, None)
         taken = {name: values[name] for name in source.subgraph.inputs}
-        found[name] = Built(source, stage, data, onnx.load_from_string(data), taken)
+        weights = {n: make_weight(n, model.checkpoint.tensor).numpy() for n in stage.weights}
+        found[name] = Built(source, stage, weights, data, onnx.load_from_string(data), taken)
     return found
 
 
 def run_onnx(built: Built) -> dict[str, np.ndarray]:
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    names = list(built.stage.weights)
     options.add_external_initializers(
-        names, [ort.OrtValue.ortvalue_from_numpy(built.stage.weights[name]) for name in names]
+        list(built.weights), [ort.OrtValue.ortvalue_from_numpy(a) for a in built.weights.values()]
     )
     session = ort.InferenceSession(built.data, options, providers=["CPUExecutionProvider"])
     outputs = [output.name for output in session.get_outputs()]
@@ -82,9 +83,11 @@ def run_onnx(built: Built) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_onnx_runtime_gives_what_torch_gives(stages: Mapping[str, Built], name: str) -> None:
+def test_onnx_runtime_gives_what_torch_gives(
+    model: StableDiffusion, stages: Mapping[str, Built], name: str
+) -> None:
     built = stages[name]
-    found, expected = run_onnx(built), run_stage(built.source, built.values)
+    found, expected = run_onnx(built), run_stage(model, built.source, built.values)
     assert set(found) == set(expected)
     for output, array in found.items():
         wanted = expected[output].numpy()
@@ -101,10 +104,9 @@ def test_weights_are_all_outside_of_the_file(stages: Mapping[str, Built], name: 
     external = [t for t in built.model.graph.initializer if t.data_location == TensorProto.EXTERNAL]
     assert {t.name for t in external} == set(built.stage.weights)
     for tensor in external:
-        array = built.stage.weights[tensor.name]
-        assert tuple(tensor.dims) == array.shape
+        assert tuple(tensor.dims) == built.weights[tensor.name].shape
+        assert built.stage.weights[tensor.name].shape == built.weights[tensor.name].shape
         assert not tensor.raw_data
-        assert array.flags.c_contiguous
     embedded = [t for t in built.model.graph.initializer if t not in external]
     floats = [t for t in embedded if t.data_type == TensorProto.FLOAT]
     # Scalars, scales of a resize, and the text encoder's causal mask, for both prompts.
@@ -115,12 +117,12 @@ def test_weights_are_all_outside_of_the_file(stages: Mapping[str, Built], name: 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_weights_are_the_checkpoints_in_another_layout_at_most(
-    stages: Mapping[str, Built], name: str
+    model: StableDiffusion, stages: Mapping[str, Built], name: str
 ) -> None:
     built = stages[name]
-    for key, array in built.stage.weights.items():
+    for key, array in built.weights.items():
         path, _, layout = key.partition(":")
-        original = built.source.tensors[path].detach().numpy()
+        original = model.checkpoint.tensor(path).numpy()
         if layout:
             np.testing.assert_array_equal(np.sort(array, None), np.sort(original, None))
         else:
@@ -132,13 +134,9 @@ def test_a_second_factory_builds_the_same_bytes(
     model: StableDiffusion, stages: Mapping[str, Built], name: str
 ) -> None:
     source = sources(StageFactory(model, batch=1))[name]
-    again = onnx_from_subgraph(source.subgraph, source.tensors)
-    assert build(again) == stages[name].data
-    assert list(again.weights) == list(stages[name].stage.weights)
-
-
-def test_building_does_not_change_the_stage(stages: Mapping[str, Built]) -> None:
-    assert build(stages["shallow"].stage) == build(stages["shallow"].stage)
+    again = onnx_from_subgraph(name, source.subgraph)
+    assert again == stages[name].stage
+    assert ONNX_RUNTIME.build(again, None) == stages[name].data
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -212,7 +210,7 @@ def test_a_linear_layer_needs_no_transpose_while_it_runs() -> None:
     layer = torch.nn.Linear(3, 5)
     traced = trace(layer, {"input": torch.zeros(2, 4, 3)})
     subgraph = extract(traced, {traced.inputs["input"]: "x"}, {traced.outputs[0]: "y"})
-    stage = onnx_from_subgraph(subgraph, traced.tensors)
-    operations = [node.op_type for node in onnx.load_from_string(build(stage)).graph.node]
+    stage = onnx_from_subgraph("layer", subgraph)
+    operations = [node.op_type for node in onnx.load_from_string(stage.onnx).graph.node]
     assert "Transpose" not in operations
     assert {name.partition(":")[0] for name in stage.weights} == {"weight", "bias"}

@@ -14,7 +14,7 @@ from exporter.test_stages import start_of
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.unet import up_path
 from keepstep.exporter.pruning.attach import CallContext
-from keepstep.exporter.reference import EagerRun, _shallow, embed, run_eagerly
+from keepstep.exporter.reference import EagerRun, _shallow, run_eagerly
 from keepstep.exporter.schedule import Schedule, parse
 
 PROMPTS = ["a red apple", "a blue fox"]
@@ -22,8 +22,7 @@ GUIDANCE = 4.0
 
 
 def eager(model: StableDiffusion, written: Schedule, noise: torch.Tensor) -> EagerRun:
-    embeds, negative = embed(model, PROMPTS), embed(model, ["", ""])
-    return run_eagerly(model, written, noise, embeds, negative, GUIDANCE)
+    return run_eagerly(model, written, noise, model.embed(PROMPTS, ["", ""]), GUIDANCE)
 
 
 def start_noise(model: StableDiffusion) -> torch.Tensor:
@@ -95,7 +94,8 @@ def test_running_the_outer_blocks_is_replacing_the_cut_modules_output(
     hook = module.register_forward_hook(replace)
     expected = model.unet(sample, t, prompt).sample
     hook.remove()
-    found = _shallow(model.unet, sample, t, prompt, shapes[0], branch)
+    told = {"encoder_hidden_states": prompt}
+    found = _shallow(model.unet, sample, t, told, shapes[0], branch)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -113,7 +113,8 @@ def test_a_shallow_call_with_the_full_calls_features_repeats_it(model: StableDif
     )
     expected = model.unet(sample, t, prompt).sample
     hook.remove()
-    assert torch.equal(_shallow(model.unet, sample, t, prompt, kept[0], 0), expected)
+    told = {"encoder_hidden_states": prompt}
+    assert torch.equal(_shallow(model.unet, sample, t, told, kept[0], 0), expected)
 
 
 def test_a_skipped_call_runs_nothing_and_uses_the_last_prediction(model: StableDiffusion) -> None:
@@ -144,8 +145,8 @@ def test_scores_compare_the_two_last_calls_that_ran(
     written = schedule("F.Fs.F", "branch: 0", prune)
     start = start_of(model, runs=4)
     extra = start["selection_noise"]
-    embeds = (start["prompt_embeds"], start["negative_prompt_embeds"])
-    run_eagerly(model, written, start["noise"], *embeds, GUIDANCE, extra)
+    told = {name: start[name] for name in ("prompt_embeds", "negative_prompt_embeds")}
+    run_eagerly(model, written, start["noise"], told, GUIDANCE, extra)
     hook.remove()
     assert len(scores) == len(predictions) == 4
     for run, score in enumerate(scores):

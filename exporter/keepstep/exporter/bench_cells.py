@@ -107,23 +107,23 @@ class EagerCell:
         import torch
 
         from .bundle_writer import schedule_path
-        from .reference import embed, run_eagerly
+        from .reference import run_eagerly
         from .schedule import Schedule
 
         if self.setting.threads:
             torch.set_num_threads(self.setting.threads)
         model, plan = self._loaded, self.bundle.plan(self.plan)
         start = time.perf_counter()
-        embeds, negative = embed(model, [self.setting.prompt]), embed(model, [""])
-        text = ("text", time.perf_counter() - start)
         shape = plan.values["noise"].type.shape
+        prompts = [self.setting.prompt] * shape[0]
+        told = model.embed(prompts, [""] * shape[0])
+        text = ("text", time.perf_counter() - start)
         extra = plan.values.get("selection_noise")
         run = run_eagerly(
             model,
             Schedule.load(self.bundle.path / schedule_path(self.plan)),
             torch.from_numpy(noise(shape, self.setting.seed)),
-            embeds.expand(shape[0], -1, -1),
-            negative.expand(shape[0], -1, -1),
+            told,
             self.setting.guidance_scale,
             torch.from_numpy(noise(extra.type.shape, self.setting.seed + 1)) if extra else None,
         )

@@ -13,7 +13,14 @@ from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from keepstep.runtime import __version__
 from keepstep.runtime.errors import InputError, KeepstepError
@@ -66,21 +73,70 @@ def export(
         list[str], typer.Option("--schedule", "-s", help="A built-in name or a YAML file; repeat.")
     ],
     backend: Annotated[
-        list[str] | None, typer.Option(help="Build engines for it; repeat. [onnxruntime]")
+        list[str] | None,
+        typer.Option(help="onnxruntime, tensorrt-rtx or tensorrt; repeat. [onnxruntime]"),
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="float32, float16 or bfloat16: of weights and products.")
+    ] = "float32",
+    float32: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Keep it in float32: text, prompt, full, shallow, decode, or attention, linear, "
+            "convolution; repeat."
+        ),
     ] = None,
     height: SizeOption = None,
     width: SizeOption = None,
     batch: Annotated[int, typer.Option(help="Pictures a run.")] = 1,
+    weights: Annotated[
+        str, typer.Option(help="shared by all engines, or embedded in each of them.")
+    ] = "shared",
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(help="GPUs that TensorRT engines are for, such as 8.9; repeat. [any]"),
+    ] = None,
+    weight_streaming: Annotated[
+        bool, typer.Option(help="Let embedded weights stay in host memory.")
+    ] = False,
+    tf32: Annotated[bool, typer.Option(help="Let float32 products be rounded to TF32.")] = False,
+    verify: Annotated[
+        str,
+        typer.Option(
+            help="run: compare every stage and a whole eager run; stages: every stage; none."
+        ),
+    ] = "run",
 ) -> None:
     """Compile MODEL with one or more schedules into a bundle.
 
     keepstep export models/emoji -o engines/emoji -s full -s dato-coco
+
+    keepstep export sd15 -o engines/sd15 -s full -s dato-coco --dtype float16
+    --backend tensorrt-rtx --verify stages
     """
     from .compiler import export as compile_bundle
+    from .engine_from_onnx import BuildOptions
 
+    options = BuildOptions(
+        compute_capabilities=tuple(compute_capability or ()),
+        weights=cast(Any, weights),
+        weight_streaming=weight_streaming,
+        tf32=tf32,
+    )
     with _progress() as report:
         bundle = compile_bundle(
-            model, schedule, output, backend or ["onnxruntime"], height, width, batch, report
+            model,
+            schedule,
+            output,
+            backend or ["onnxruntime"],
+            height,
+            width,
+            batch,
+            dtype=cast(Any, dtype),
+            float32=float32 or (),
+            options=options,
+            verify=cast(Any, verify),
+            progress=report,
         )
     total = sum(entry.bytes for entry in bundle.manifest.files.values())
     from .show import size
@@ -144,7 +200,7 @@ def verify(
     backend: BackendOption = "onnxruntime",
     json: JsonOption = False,
 ) -> None:
-    """Play plans with their golden inputs and compare with the eager run; exit code 1 if off.
+    """Compare every stage, and the whole run, with golden values; exit code 1 if one departs.
 
     keepstep verify engines/emoji
     """
@@ -153,16 +209,25 @@ def verify(
 
     opened, name = _open(bundle, plan)
     names = [name] if plan else opened.plans
+    repairs: dict[str, tuple[str, ...] | None] = {}
     with _progress() as report:
         verdicts = []
         for i, each in enumerate(names):
             report(each, i, len(names))
             verdicts.append(check(opened, each, backend))
+            if not verdicts[-1].good:
+                from .repair import repair
+
+                report(f"{each}: look for a repair", i, len(names))
+                repairs[each] = repair(opened, verdicts[-1])
     if json:
-        data = [{**vars(v), "good": v.good} for v in verdicts]
-        show.print_json(out, data)
+        show.print_json(out, [show.verdict_entry(v, repairs.get(v.plan)) for v in verdicts])
     else:
         out.print(show.verdict_table(verdicts))
+        for plan_name, kinds in repairs.items():
+            if kinds:
+                options = " ".join(f"--float32 {kind}" for kind in kinds)
+                _say(f"{plan_name}: repaired by exporting with {options}")
     if not all(verdict.good for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -293,11 +358,15 @@ def _say(text: str) -> None:
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
     """A progress bar on the error stream; nothing where that is no terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    hidden = not err.is_terminal
-    with Progress(
-        *columns, TimeElapsedColumn(), console=err, transient=True, disable=hidden
-    ) as bar:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=None)
 
         def report(what: str, done: int, total: int) -> None:

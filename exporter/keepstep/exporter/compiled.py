@@ -1,24 +1,37 @@
-"""Every distinct stage of a set of schedules, converted and built once."""
+"""Stages, converted and built; whatever the cache has is taken from there."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from keepstep.runtime.plan import Stage, TensorType
+from keepstep.runtime.plan import Stage
 
-from . import engine_from_onnx
-from .lowering import LoweredSchedule
+from .cache import Blob, Cache, cache_key
+from .engine_from_onnx import Builder
+from .engine_from_onnx.stage import OnnxStage
+from .models.checkpoint import FLOATS
 from .onnx_from_trace import onnx_from_subgraph
-from .passes.macs import count_macs
-from .stages import StageFactory, StageSource, window_for
+from .passes.precision import lower_precision
+from .stage_json import stage_files, stage_from_files
+from .stages import StageFactory, StageId, is_half
+from .toolchain import toolchain
+from .weights import as_array, make_weight
 
-Progress = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
+
+@dataclass(frozen=True)
+class Precision:
+    """dtype     of the products: float32, float16 or bfloat16
+    kept      stage → nodes that stay in float32
+    """
+
+    dtype: str
+    kept: Mapping[StageId, Collection[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -26,50 +39,91 @@ class CompiledStage:
     """A stage with its engines: what goes into plans, and what goes into files."""
 
     stage: Stage
-    weights: Mapping[str, np.ndarray]
-    files: Mapping[str, bytes]  # path in the bundle → content
+    code: OnnxStage
+    files: Mapping[str, Blob]  # path in the bundle → engine
 
 
-def compile_stages(
-    factory: StageFactory,
-    schedules: Sequence[LoweredSchedule],
-    backends: Sequence[str],
-    report: Progress,
-) -> dict[Hashable, CompiledStage]:
-    """Compile what `schedules` need. Keys: `text`, `(prompt, window)`, `(decode, window)`, and
-    the `NetworkVariant` of every network stage."""
-    wanted: dict[Hashable, Callable[[], StageSource]] = {"text": factory.text}
-    for schedule in schedules:
-        window = window_for(len(schedule.variants))
-        wanted["prompt", window] = partial(factory.prompt, window)
-        wanted["decode", window] = partial(factory.decode, window)
-        for variant in schedule.variants:
-            wanted[variant] = partial(factory.network, variant)
-    compiled: dict[Hashable, CompiledStage] = {}
-    for i, (key, make) in enumerate(wanted.items()):
-        report("trace and convert stages", i, len(wanted))
-        compiled[key] = _compile(make(), backends)
-    report("trace and convert stages", len(wanted), len(wanted))
-    return compiled
+class StageCompiler:
+    """Compiles stages of one model; each step's result is kept in the cache."""
+
+    def __init__(self, factory: StageFactory, cache: Cache) -> None:
+        self._factory = factory
+        self._cache = cache
+
+    def convert(self, stage: StageId, precision: Precision) -> OnnxStage:
+        """The stage as ONNX; traced only where the cache does not have it."""
+        kept = sorted(precision.kept.get(stage, ()))
+        dtype = "float32" if self._factory.needs_float32(stage) else precision.dtype
+        key = cache_key(
+            {
+                "stage": self._factory.identity(stage),
+                "dtype": dtype,
+                "kept": kept,
+                "toolchain": dict(toolchain()),
+            }
+        )
+        if entry := self._cache.get("stage", key):
+            return stage_from_files({n: blob.path.read_bytes() for n, blob in entry.files.items()})
+        subgraph = self._factory.source(stage).subgraph
+        if dtype != "float32":
+            subgraph = lower_precision(
+                subgraph,
+                FLOATS[dtype],
+                half_inputs=[name for name in subgraph.inputs if is_half(name)],
+                half_outputs=[name for name in subgraph.outputs if is_half(name)],
+                kept=kept,
+            )
+        code = onnx_from_subgraph(stage.name, subgraph)
+        about = {"stage": stage.name, "dtype": dtype}
+        self._cache.put("stage", key, stage_files(code), about)
+        return code
+
+    def build(
+        self, code: OnnxStage, builders: Sequence[Builder], embedded: EmbeddedWeights | None
+    ) -> CompiledStage:
+        """The stage's engines; `embedded` weights are baked into them."""
+        engines, files = {}, {}
+        for builder in builders:
+            blob = self._engine(code, builder, embedded)
+            path = f"stages/{code.name}-{blob.sha256[:12]}.{builder.extension}"
+            engines[builder.backend], files[path] = path, blob
+        stage = Stage(
+            inputs=code.inputs,
+            outputs=code.outputs,
+            weights={} if embedded else {name: name for name in code.weights},
+            macs=code.macs,
+            engines=engines,
+        )
+        return CompiledStage(stage, code, files)
+
+    def _engine(self, code: OnnxStage, builder: Builder, embedded: EmbeddedWeights | None) -> Blob:
+        key = cache_key(
+            {
+                "onnx": hashlib.sha256(code.onnx).hexdigest(),
+                "builder": {"backend": builder.backend, **builder.identity()},
+                "weights": embedded and embedded.identity,
+            }
+        )
+        entry = self._cache.get("engine", key)
+        if entry is None:
+            data = builder.build(code, embedded.array if embedded else None)
+            about = {"stage": code.name, "backend": builder.backend}
+            entry = self._cache.put("engine", key, {"engine": data}, about)
+        return entry.files["engine"]
 
 
-def _compile(source: StageSource, backends: Sequence[str]) -> CompiledStage:
-    stage = onnx_from_subgraph(source.subgraph, source.tensors)
-    engines, files = {}, {}
-    for backend in backends:
-        data = engine_from_onnx.BUILDERS[backend](stage)
-        digest = hashlib.sha256(data).hexdigest()[:12]
-        path = f"stages/{source.name}-{digest}.{engine_from_onnx.EXTENSIONS[backend]}"
-        engines[backend], files[path] = path, data
-    signature = Stage(
-        inputs={name: _type(t) for name, t in source.subgraph.inputs.items()},
-        outputs={name: _type(t) for name, t in source.subgraph.outputs.items()},
-        weights={name: name for name in stage.weights},
-        macs=count_macs(source.subgraph),
-        engines=engines,
-    )
-    return CompiledStage(signature, stage.weights, files)
+@dataclass(frozen=True)
+class EmbeddedWeights:
+    """Weights that are baked into engines.
 
+    identity   tells one checkpoint from another
+    read       gives tensors of the checkpoint
+    """
 
-def _type(tensor: torch.Tensor) -> TensorType:
-    return TensorType(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+    identity: str
+    read: Callable[[str], Tensor]
+
+    def array(self, name: str) -> np.ndarray:
+        """The weight `name` as an array; bfloat16 as uint16."""
+        with torch.no_grad():
+            return as_array(make_weight(name, self.read))

@@ -1,32 +1,24 @@
-"""The exporter's driver: model + schedules → bundle."""
+"""The exporter's driver: model + schedules → bundle.
+
+Light until there is something to compile: an export that was made before is put together from
+the cache in seconds, without torch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from keepstep.runtime import Bundle
-from keepstep.runtime.plan import Plan, Step, TensorType, Tokenizer
 
-from . import engine_from_onnx, models
-from .bundle_writer import (
-    WEIGHTS_FILE,
-    BundleContent,
-    check_target,
-    constants_path,
-    schedule_path,
-    write_bundle,
-)
-from .compiled import CompiledStage, Progress, compile_stages
-from .errors import ExportError, ScheduleError
-from .golden import golden_values
-from .lowering import LoweredSchedule, lower_schedule
-from .models import StableDiffusion
-from .program import NetworkCall, Program, build_plan, score_weights
+from .bundle_place import check_target
+from .bundle_writer import restore_bundle, write_bundle
+from .cache import Blob, Cache
+from .engine_from_onnx import BuildOptions, builder
+from .request import Checks, DType, ExportRequest
 from .schedule import Schedule
-from .stages import StageFactory, window_for
+
+Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 
 
 def export(
@@ -37,6 +29,12 @@ def export(
     height: int | None = None,
     width: int | None = None,
     batch: int = 1,
+    *,
+    dtype: DType = "float32",
+    float32: Sequence[str] = (),
+    options: BuildOptions | None = None,
+    verify: Checks = "run",
+    cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
     """Compile `model` with each of `schedules` into the bundle `out`.
@@ -46,105 +44,45 @@ def export(
     backends    for which engines are built
     height, width   of the picture in pixels; as the model was trained where not given
     batch       pictures a run
+    dtype       of weights and products; the sampler, norms and pictures stay in float32
+    float32     what else is to stay in float32: stages, or kinds of operations (request.py)
+    options     of the engines: target, whether weights are shared or embedded
+    verify      `run` compares every stage and a whole run of every schedule with an eager one,
+                `stages` every stage only, `none` nothing
+    cache       where finished work is kept; the user's own if not given
     Raises `ExportError` and its kinds; the folder `out` is then as it was.
     """
     report = progress or (lambda what, done, total: None)
     out = Path(out)
     check_target(out)
-    _check_request(schedules, backends, batch)
-    chosen = [s if isinstance(s, Schedule) else Schedule.load(s) for s in schedules]
-    _check_names(chosen)
-    report("load the model", 0, 1)
-    adapter = models.load(str(model), height, width)
-    factory = StageFactory(adapter, batch)
-    lowered = [lower_schedule(adapter, factory, schedule) for schedule in chosen]
-    compiled = compile_stages(factory, lowered, backends, report)
-    plans: dict[str, Plan] = {}
-    constants: dict[str, dict[str, np.ndarray]] = {}
-    golden: dict[str, dict[str, np.ndarray]] = {}
-    for i, entry in enumerate(lowered):
-        name = entry.schedule.name
-        report(f"golden values of {name}", i, len(lowered))
-        plans[name], constants[name] = _plan(factory, entry, compiled)
-        golden[name] = golden_values(adapter, entry, batch)
-    weights = {n: a for stage in compiled.values() for n, a in stage.weights.items()}
-    tokenizer, texts = _tokenizer(adapter)
-    for schedule in chosen:
-        texts[schedule_path(schedule.name)] = schedule.to_yaml().encode()
-    report("write the bundle", 0, 1)
-    return write_bundle(
-        BundleContent(
-            model={"name": adapter.name, "family": "stable-diffusion", "dtype": "float32"},
-            plans=plans,
-            constants=constants,
-            golden=golden,
-            weights=weights,
-            engines={p: d for stage in compiled.values() for p, d in stage.files.items()},
-            texts=texts,
-            tokenizer=tokenizer,
-        ),
-        out,
+    options = options or BuildOptions()
+    request = ExportRequest(
+        model=str(model),
+        schedules=[s if isinstance(s, Schedule) else Schedule.load(s) for s in schedules],
+        builders=[builder(name, options) for name in backends],
+        height=height,
+        width=width,
+        batch=batch,
+        dtype=dtype,
+        float32=float32,
+        embedded=options.weights == "embedded",
+        verify=verify,
     )
+    with cache or Cache.default() as opened:
+        key = request.key
+        if key and (entry := opened.get("export", key)):
+            report("from the cache", 0, 1)
+            return restore_bundle(entry.files, out)
+        from .compilation import compile_bundle, verify_draft
 
-
-def _check_request(schedules: Sequence[object], backends: Sequence[str], batch: int) -> None:
-    if not schedules:
-        raise ExportError("no schedule given: name at least one, such as `full`")
-    for backend in backends:
-        if backend not in engine_from_onnx.BUILDERS:
-            known = ", ".join(engine_from_onnx.BUILDERS)
-            raise ExportError(f"no engines can be built for '{backend}': known are {known}")
-    if not backends:
-        raise ExportError("no backend given: name at least one, such as `onnxruntime`")
-    if not 1 <= batch <= 1024:
-        raise ExportError(f"batch is {batch}: give 1 to 1024 pictures a run")
-
-
-def _check_names(schedules: Sequence[Schedule]) -> None:
-    names = [schedule.name for schedule in schedules]
-    for name in names:
-        if names.count(name) > 1:
-            raise ScheduleError(f"two schedules are named '{name}': give each its own name")
-
-
-def _plan(
-    factory: StageFactory, entry: LoweredSchedule, compiled: Mapping[Hashable, CompiledStage]
-) -> tuple[Plan, dict[str, np.ndarray]]:
-    window = window_for(len(entry.variants))
-    own = {
-        "text": compiled["text"],
-        "prompt": compiled["prompt", window],
-        "decode": compiled["decode", window],
-    }
-    tables: dict[str, np.ndarray] = {}
-    for variant in dict.fromkeys(entry.variants):
-        own[variant.name] = compiled[variant]
-        tables |= factory.time_tables(variant, entry.sampler.timesteps)
-    program = Program(
-        name=entry.schedule.name,
-        stages={name: c.stage for name, c in own.items()},
-        calls=[
-            NetworkCall(k, variant.name, score_weights(entry.calls[k], run))
-            for run, (k, variant) in enumerate(zip(entry.running, entry.variants, strict=True))
-        ],
-        sampler=entry.sampler,
-        steps=[
-            Step(call.kind, t, kept)
-            for call, t, kept in zip(entry.calls, entry.timesteps, entry.kept, strict=True)
-        ],
-        tables=tables,
-        weights={
-            name: TensorType(str(array.dtype), array.shape)
-            for c in own.values()
-            for name, array in c.weights.items()
-        },
-    )
-    return build_plan(program, constants_path(program.name), WEIGHTS_FILE)
-
-
-def _tokenizer(model: StableDiffusion) -> tuple[Tokenizer, dict[str, bytes]]:
-    """The tokenizer as one file of the light `tokenizers` package."""
-    path = "tokenizer/tokenizer.json"
-    text = model.tokenizer.backend_tokenizer.to_str()
-    pad = model.tokenizer.pad_token_id
-    return Tokenizer(path, model.prompt_length, int(pad)), {path: text.encode()}
+        content = compile_bundle(request, opened, report)
+        bundle = write_bundle(content, out, lambda draft: verify_draft(draft, request, report))
+        if key:
+            files: dict[str, bytes | Path | Blob] = {
+                path: (bundle.path / path).read_bytes()
+                for path in ("bundle.json", *bundle.manifest.files)
+                if path not in content.files
+            }
+            about = {"model": content.model["name"], "plans": ", ".join(bundle.plans)}
+            opened.put("export", key, {**files, **content.files}, about)
+    return bundle

@@ -1,41 +1,77 @@
-"""Golden values: inputs, and the outputs that an eager run of the same schedule gives for them.
+"""Golden values: inputs, and what an eager run gives for them in float32.
 
-They travel with the bundle, so that any machine can check what it plays.
+They travel with the bundle, so that any machine can check what it plays. `inputs.NAME` are the
+plan's inputs; `calls.INDEX.TENSOR` is what a rehearsal gave at the first call of each stage;
+`outputs.latents` and `outputs.image` end a whole eager run of the same schedule.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
+import ml_dtypes
 import numpy as np
 import torch
 
+from keepstep.runtime.plan import Plan
+
 from .lowering import LoweredSchedule
 from .models import StableDiffusion
-from .reference import embed, run_eagerly
+from .reference import run_eagerly
+from .rehearsal import Rehearsal
 
 PROMPT = "a red apple"
 GUIDANCE_SCALE = 5.0
 SEED = 0
 
 
-def golden_values(
+def golden_inputs(
     model: StableDiffusion, entry: LoweredSchedule, batch: int
 ) -> dict[str, np.ndarray]:
-    """`inputs.NAME` and `outputs.NAME` → array, for one run of `entry`."""
+    """Everything that a plan of `entry` is given, but the conditions that are no text."""
     generator = torch.Generator().manual_seed(SEED)
-    noise = torch.randn(batch, *model.latent_shape, generator=generator)
-    ids = model.token_ids([PROMPT] * batch)
-    negative = model.token_ids([""] * batch)
-    golden = {
-        "inputs.noise": noise.numpy(),
-        "inputs.token_ids": ids.numpy(),
-        "inputs.negative_token_ids": negative.numpy(),
-        "inputs.guidance_scale": np.array(GUIDANCE_SCALE, np.float32),
+    c, h, w = model.latent_shape
+    inputs = {
+        "noise": torch.randn(batch, c, h, w, generator=generator),
+        "guidance_scale": torch.tensor(GUIDANCE_SCALE),
+        **model.token_ids([PROMPT] * batch, [""] * batch),
+        **model.sizes(batch),
     }
-    extra = None
     if any(call.prune and call.prune.alpha for call in entry.calls):
-        _, h, w = model.latent_shape
-        extra = torch.randn(len(entry.variants), batch, h * w, generator=generator)
-        golden["inputs.selection_noise"] = extra.numpy()
-    embeds, negative_embeds = (embed(model, [text] * batch) for text in (PROMPT, ""))
-    run = run_eagerly(model, entry.schedule, noise, embeds, negative_embeds, GUIDANCE_SCALE, extra)
-    return golden | {"outputs.latents": run.latents, "outputs.image": run.image}
+        shape = (len(entry.variants), batch, h * w)
+        inputs["selection_noise"] = torch.randn(shape, generator=generator)
+    return {name: np.asarray(tensor) for name, tensor in inputs.items()}
+
+
+def golden_calls(rehearsal: Rehearsal, plan: Plan) -> dict[str, np.ndarray]:
+    """What every stage must give where it is first called, rounded to what the plan holds."""
+    golden = {}
+    for i, outputs in rehearsal.outputs.items():
+        stage = plan.stages[plan.calls[i].stage]
+        for tensor, array in outputs.items():
+            dtype = stage.outputs[tensor].dtype
+            golden[f"calls.{i}.{tensor}"] = array.astype(
+                ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+            )
+    return golden
+
+
+def golden_outputs(
+    model: StableDiffusion,
+    entry: LoweredSchedule,
+    inputs: Mapping[str, np.ndarray],
+    progress: Callable[[int, int], None],
+) -> dict[str, np.ndarray]:
+    """What the whole run must give. `model` has its weights."""
+    batch = len(inputs["noise"])
+    extra = inputs.get("selection_noise")
+    run = run_eagerly(
+        model,
+        entry.schedule,
+        torch.from_numpy(inputs["noise"]),
+        model.embed([PROMPT] * batch, [""] * batch),
+        float(inputs["guidance_scale"]),
+        None if extra is None else torch.from_numpy(extra),
+        progress,
+    )
+    return {"outputs.latents": run.latents, "outputs.image": run.image}

@@ -6,45 +6,33 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 
-import numpy as np
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
 from onnx_ir.passes import common as common_passes
 from torch import Tensor
 
+from keepstep.runtime.plan import TensorType
+
+from .engine_from_onnx.stage import OnnxStage
 from .passes.extract import Subgraph
+from .passes.macs import count_macs
 
 OPSET = 20
 
 
-@dataclass(frozen=True)
-class OnnxStage:
-    """An ONNX model and the weights that it takes as inputs.
-
-    `weights` maps the model's input names (also the names in weights.safetensors) to arrays;
-    names are paths in the checkpoint, with a suffix such as `:transpose-1-0` where a node that
-    depended on the weight alone was folded into it.
-    """
-
-    model: ir.Model
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    weights: Mapping[str, np.ndarray]
-
-
-def onnx_from_subgraph(subgraph: Subgraph, tensors: Mapping[str, Tensor]) -> OnnxStage:
-    """Convert, optimise, and fold what depends on weights alone."""
-    weights = {path: tensors[path].detach() for path in subgraph.weights}
-    examples = [torch.zeros(t.shape, dtype=t.dtype) for t in subgraph.inputs.values()]
-    with torch.no_grad(), _quiet():
+def onnx_from_subgraph(name: str, subgraph: Subgraph) -> OnnxStage:
+    """Convert, optimise, and fold what depends on weights alone. No weight is read."""
+    inputs, weights = subgraph.inputs, subgraph.weights
+    examples = (*inputs.values(), *weights.values())
+    mode = next(iter(inputs.values())).fake_mode  # type: ignore[attr-defined]
+    with mode, torch.no_grad(), _quiet():
+        exported = torch.export.export(subgraph.module.eval(), examples, strict=False)
         program = torch.onnx.export(
-            subgraph.module.eval(),
-            (*examples, *weights.values()),
-            input_names=[*subgraph.inputs, *weights],
+            exported,
+            input_names=[*inputs, *weights],
             output_names=[*subgraph.outputs],
             opset_version=OPSET,
             dynamo=True,
@@ -52,33 +40,47 @@ def onnx_from_subgraph(subgraph: Subgraph, tensors: Mapping[str, Tensor]) -> Onn
             optimize=False,
             verbose=False,
         )
-        assert program is not None
+    assert program is not None
+    with _quiet():
         onnxscript.optimizer.optimize_ir(program.model)
     model = program.model
+    types = _fold_weights(model, {path: tensor_type(tensor) for path, tensor in weights.items()})
     common_passes.RemoveUnusedNodesPass()(model)
-    arrays = _fold_weights(model, {path: tensor.numpy() for path, tensor in weights.items()})
     _strip(model)
-    return OnnxStage(model, tuple(subgraph.inputs), tuple(subgraph.outputs), arrays)
+    return OnnxStage(
+        name=name,
+        onnx=ir.to_proto(model).SerializeToString(deterministic=True),
+        inputs={name: tensor_type(tensor) for name, tensor in inputs.items()},
+        outputs={name: tensor_type(tensor) for name, tensor in subgraph.outputs.items()},
+        weights=types,
+        macs=count_macs(subgraph),
+    )
 
 
-def _fold_weights(model: ir.Model, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Replace layout changes of weights by weights in that layout; drop unused weight inputs."""
+def tensor_type(tensor: Tensor) -> TensorType:
+    """What a plan says of a tensor like this one."""
+    return TensorType(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape))
+
+
+def _fold_weights(model: ir.Model, weights: dict[str, TensorType]) -> dict[str, TensorType]:
+    """Replace layout changes of weights by weights in that layout; drop unused weight inputs.
+
+    The new weight's name says what was done to the old one (`weights.py`).
+    """
     by_name = {value.name: value for value in model.graph.inputs}
     for node in list(model.graph):
         source = node.inputs[0] if node.inputs else None
-        if source is None or source.name not in weights or node.op_type not in _LAYOUTS:
+        if source is None or source.name not in weights:
             continue
-        axes = _axes(node)
-        if axes is None:
+        change = _layout(node, weights[source.name].shape)
+        if change is None:
             continue
-        suffix = "-".join([node.op_type.lower(), *(str(axis) for axis in axes)])
+        numbers, shape = change
+        suffix = "-".join([node.op_type.lower(), *(str(number) for number in numbers)])
         name = f"{source.name}:{suffix}"
         if name not in weights:
-            folded = np.ascontiguousarray(_LAYOUTS[node.op_type](weights[source.name], axes))
-            weights[name] = folded
-            by_name[name] = ir.Value(
-                name=name, type=source.type, shape=ir.Shape(list(folded.shape))
-            )
+            weights[name] = TensorType(weights[source.name].dtype, shape)
+            by_name[name] = ir.Value(name=name, type=source.type, shape=ir.Shape(list(shape)))
             model.graph.inputs.append(by_name[name])
         ir.convenience.replace_all_uses_with(node.outputs[0], by_name[name])
         model.graph.remove(node, safe=True)
@@ -89,25 +91,28 @@ def _fold_weights(model: ir.Model, weights: dict[str, np.ndarray]) -> dict[str, 
     return weights
 
 
-def _unsqueeze(array: np.ndarray, axes: list[int]) -> np.ndarray:
-    rank = array.ndim + len(axes)
-    return np.expand_dims(array, tuple(axis % rank for axis in axes))
+def _layout(
+    node: ir.Node, shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """What a layout node does to a tensor of `shape`, and the shape that it gives.
 
-
-_LAYOUTS: Mapping[str, Callable[[np.ndarray, list[int]], np.ndarray]] = {
-    "Transpose": lambda array, axes: array.transpose(axes),
-    "Unsqueeze": _unsqueeze,
-    "Reshape": lambda array, axes: array.reshape(axes),
-}
-
-
-def _axes(node: ir.Node) -> list[int] | None:
-    """The permutation, axes or shape of a layout node; None if it isn't a constant."""
+    A permutation, the axes that are inserted, or the new shape; None for any other node.
+    """
     if node.op_type == "Transpose":
-        return [int(axis) for axis in node.attributes["perm"].as_ints()]
+        axes = tuple(node.attributes["perm"].as_ints())
+        return axes, tuple(shape[axis] for axis in axes)
+    result = node.outputs[0].shape
+    if node.op_type not in ("Unsqueeze", "Reshape") or result is None or not result.is_static():
+        return None
+    given = tuple(int(axis) for axis in result.numpy())
+    if node.op_type == "Reshape":
+        return given, given
     value = node.inputs[1]
     constant = ir.convenience.get_const_tensor(value) if value is not None else None
-    return None if constant is None else [int(axis) for axis in constant.numpy().reshape(-1)]
+    if constant is None:
+        return None
+    axes = tuple(sorted(int(axis) % len(given) for axis in constant.numpy().reshape(-1)))
+    return axes, given
 
 
 def _strip(model: ir.Model) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from keepstep.runtime.plan import (
@@ -21,9 +23,7 @@ from keepstep.runtime.plan import (
 from . import schedule as scheduling
 from .memory import Lifetime, plan_memory
 from .sampler import LoweredSampler
-from .stages import PROMPT
 
-INPUTS = ("token_ids", "negative_token_ids", "noise", "guidance_scale", "selection_noise")
 OUTPUTS = ("latents", "image")
 
 
@@ -143,13 +143,24 @@ def _constants(program: Program) -> dict[str, np.ndarray]:
     if "score_weights" in read:
         weights = [call.score_weights or (0.0, 0.0) for call in program.calls]
         constants["score_weights"] = np.array(weights, np.float32)
-    return constants | {name: t for name, t in program.tables.items() if name in read}
+    dtypes = {n: t.dtype for stage in program.stages.values() for n, t in stage.inputs.items()}
+    return constants | {
+        name: table.astype(_numpy(dtypes[name]))
+        for name, table in program.tables.items()
+        if name in read
+    }
+
+
+def _numpy(dtype: str) -> np.dtype[Any]:
+    """numpy has no bfloat16 of its own."""
+    return np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
 
 
 def _buffers(program: Program, calls: Sequence[Call]) -> dict[str, Value]:
     """Everything that lives in the arena, still without an offset."""
     runs = len(program.calls)
     buffers: dict[str, Value] = {}
+    written = {binding.value for call in calls for binding in call.writes.values()}
     for call in calls:
         stage = program.stages[call.stage]
         bindings = [(stage.inputs[t], b) for t, b in call.reads.items()]
@@ -164,15 +175,17 @@ def _buffers(program: Program, calls: Sequence[Call]) -> dict[str, Value]:
                 shape = (runs + window[0], *window[1:])
             elif name == "selection_noise":
                 shape = (runs, *shape[1:])
-            value = Value(_kind(name), TensorType(tensor.dtype, shape), feed=name in PROMPT)
-            buffers[name] = value
+            kind = _kind(name, name in written)
+            feed = name in program.stages["text"].outputs
+            buffers[name] = Value(kind, TensorType(tensor.dtype, shape), feed=feed)
     return buffers
 
 
-def _kind(name: str) -> ValueKind:
+def _kind(name: str, written: bool) -> ValueKind:
+    """What no call writes, the caller gives."""
     if name == "history":
         return "state"
-    if name in INPUTS:
+    if not written:
         return "input"
     return "output" if name in OUTPUTS else "scratch"
 

@@ -7,7 +7,7 @@ are made one after the other, and a shallow call runs the UNet's own modules.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +17,14 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from .models import StableDiffusion
+from .models.modules import unet_arguments
 from .models.unet import branch_of, cut_path
 from .pruning.attach import CallContext, pruned
 from .pruning.dato import count_tokens
 from .sampler import scheduler_from
 from .schedule import Call, Schedule
+
+Told = Mapping[str, Any]  # what the UNet is told of the prompt, as keyword arguments
 
 
 @dataclass
@@ -38,18 +41,20 @@ def run_eagerly(
     model: StableDiffusion,
     schedule: Schedule,
     noise: Tensor,
-    prompt_embeds: Tensor,
-    negative_prompt_embeds: Tensor,
+    conditions: Mapping[str, Tensor],
     guidance_scale: float,
     selection_noise: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> EagerRun:
-    """Sample with `schedule`. noise (B, C, h, w), embeddings (B, L, D), selection_noise (R, B, N)
-    for the R calls that run."""
+    """Sample with `schedule`.
+
+    noise (B, C, h, w), conditions as `model.embed` gives them, selection_noise (R, B, N) for the R
+    calls that run.
+    """
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
     scheduler.set_timesteps(schedule.sampler.steps)
     calls = schedule.resolve(len(scheduler.timesteps), type(scheduler).__name__)
-    prompt = torch.cat([negative_prompt_embeds, prompt_embeds])
+    told = unet_arguments(conditions)
     network = _Network(model, schedule)
     sample = noise * scheduler.init_noise_sigma
     guided = torch.zeros_like(noise)
@@ -61,7 +66,7 @@ def run_eagerly(
             if hasattr(scheduler, "scale_model_input"):
                 twice = scheduler.scale_model_input(twice, t)
             extra = None if selection_noise is None else selection_noise[network.runs]
-            prediction = network(call, twice, t, prompt, extra)
+            prediction = network(call, twice, t, told, extra)
             unconditional, conditional = prediction.chunk(2)
             guided = unconditional + guidance_scale * (conditional - unconditional)
         sample = scheduler.step(guided, t, sample, return_dict=False)[0]
@@ -77,13 +82,6 @@ def run_eagerly(
     return run
 
 
-@torch.no_grad()
-def embed(model: StableDiffusion, prompts: list[str]) -> Tensor:
-    """Prompts → embeddings (B, L, D)."""
-    embeds: Tensor = model.text_encoder(model.token_ids(prompts))[0]
-    return embeds
-
-
 class _Network:
     """The UNet with its cached features and the predictions that token scores are made of."""
 
@@ -97,7 +95,7 @@ class _Network:
         self.cut = cut_path(unet, cache, schedule.name) if cache else None
 
     def __call__(
-        self, call: Call, sample: Tensor, t: Tensor, prompt: Tensor, extra: Tensor | None
+        self, call: Call, sample: Tensor, t: Tensor, told: Told, extra: Tensor | None
     ) -> Tensor:
         """One full or shallow call on sample (2B, C, h, w)."""
         unet = self.model.unet
@@ -105,14 +103,14 @@ class _Network:
             if call.kind == "shallow":
                 assert self.cut and self.cached is not None
                 branch = branch_of(unet, self.cut)
-                prediction = _shallow(unet, sample, t, prompt, self.cached, branch)
+                prediction = _shallow(unet, sample, t, told, self.cached, branch)
             else:
-                prediction = self._full(sample, t, prompt)
+                prediction = self._full(sample, t, told)
         self.last = [*self.last[-1:], prediction.chunk(2)[0]]
         self.runs += 1
         return prediction
 
-    def _full(self, sample: Tensor, t: Tensor, prompt: Tensor) -> Tensor:
+    def _full(self, sample: Tensor, t: Tensor, told: Told) -> Tensor:
         kept: list[Tensor] = []
         unet = self.model.unet
         hook = None
@@ -120,7 +118,7 @@ class _Network:
             module = unet.get_submodule(self.cut)
             hook = module.register_forward_hook(lambda _m, _a, out: kept.append(_first(out)))
         try:
-            prediction: Tensor = unet(sample, t, prompt, return_dict=False)[0]
+            prediction: Tensor = unet(sample, t, **told, return_dict=False)[0]
         finally:
             if hook:
                 hook.remove()
@@ -148,12 +146,15 @@ def _shallow(
     unet: UNet2DConditionModel,
     sample: Tensor,
     t: Tensor,
-    prompt: Tensor,
+    told: Told,
     cached: Tensor,
     branch: int,
 ) -> Tensor:
     """Only what lies outside of skip connection `branch`, on cached deep features."""
+    prompt = told["encoder_hidden_states"]
     temb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=t))
+    added = unet.get_aug_embed(temb, prompt, told.get("added_cond_kwargs", {}))
+    temb = temb if added is None else temb + added
     x = unet.conv_in(sample)
     skips = [x]
     down = _down_units(unet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,7 +13,7 @@ from rich.text import Text
 
 from .bench import Row
 from .schedule import LETTER_OF, Repeat, Schedule
-from .verify import TOLERANCE, Verdict
+from .verify import Verdict
 
 STYLES = {"F": "bold white on blue", "s": "black on cyan", ".": "bright_black"}
 LEGEND = "F full, s shallow, . skipped"
@@ -127,14 +128,26 @@ def bench_table(rows: Sequence[Row]) -> RenderableType:
     return table
 
 
+def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[str, object]:
+    """A verdict, ready for JSON."""
+    return {**asdict(verdict), "good": verdict.good, "repaired_by": repaired_by}
+
+
 def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
-    """What `keepstep verify` found."""
+    """What `keepstep verify` found: every stage by itself, then the whole run."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black")
-    for heading in ("plan", "backend", "relative error", f"at most {TOLERANCE:g}"):
+    for heading in ("plan", "backend", "what", "worst tensor", "relative error", "at most", ""):
         table.add_column(heading)
     for verdict in verdicts:
-        mark = "[green]good[/]" if verdict.good else "[red]departs[/]"
-        table.add_row(verdict.plan, verdict.backend, f"{verdict.error:.1e}", mark)
+        first = (verdict.plan, verdict.backend)
+        lines = [(s.stage, s.tensor, s.error) for s in verdict.stages]
+        if verdict.error is not None:
+            lines.append(("the whole run", "latents", verdict.error))
+        for what, tensor, error in lines:
+            good = error <= verdict.tolerance
+            mark = "[green]good[/]" if good else "[red]departs[/]"
+            table.add_row(*first, what, tensor, f"{error:.1e}", f"{verdict.tolerance:g}", mark)
+            first = ("", "")
     return table
 
 

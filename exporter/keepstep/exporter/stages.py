@@ -6,17 +6,15 @@ are subgraphs of that one trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor, fx
 
 from .errors import ScheduleError
 from .models import StableDiffusion
-from .models.modules import Decoder, NetworkCall, TextEncoder
+from .models.modules import Decoder, NetworkCall
 from .models.unet import cut_path, up_path
 from .passes.colour import colour
 from .passes.cut import cut_node
@@ -27,18 +25,16 @@ from .pruning.dato import TokenCounts, count_tokens
 from .schedule import Call, Prune, Schedule
 from .trace import Trace, trace
 
-PROMPT = ("prompt_embeds", "negative_prompt_embeds")
-TIME = ("timestep",)
+TIMESTEP = ("timestep",)
 WINDOW_STEP = 64  # windows are multiples of this, so that most schedules share their engines
 
 
 @dataclass(frozen=True)
 class StageSource:
-    """A stage before it is converted: its subgraph and the tensors of its weights."""
+    """A stage before it is converted: a subgraph in float32, of which all dtypes are made."""
 
     name: str
     subgraph: Subgraph
-    tensors: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -56,6 +52,32 @@ class NetworkVariant:
         return f"{self.kind}-{self.prune.method}{self.prune.ratio:g}" if self.prune else self.kind
 
 
+@dataclass(frozen=True)
+class StageId:
+    """Which stage of a model: text, prompt, time, decode, or a variant of the network."""
+
+    part: str
+    window: int = 0  # of decode
+    variant: NetworkVariant | None = None  # of the network
+
+    @property
+    def name(self) -> str:
+        """The stage's name within a plan."""
+        return self.variant.name if self.variant else self.part
+
+
+TEXT, PROMPT, TIME = StageId("text"), StageId("prompt"), StageId("time")
+
+
+def is_half(name: str) -> bool:
+    """Whether a stage's input or output is held in the plan's own dtype.
+
+    These are what networks hand to networks. The sampler's values, the embeddings that a caller
+    may feed and the pictures are the same whatever the dtype.
+    """
+    return name.startswith(("prompt.", "time.")) or name == "cached"
+
+
 def window_for(runs: int) -> int:
     """Length of the history's window for a plan whose network runs `runs` times."""
     return -(-runs // WINDOW_STEP) * WINDOW_STEP
@@ -67,11 +89,46 @@ class StageFactory:
     def __init__(self, model: StableDiffusion, batch: int) -> None:
         self.model = model
         self.batch = batch
+        self.conditions = tuple(model.conditions(batch))
         self.text = cache(self._text)
         self.decode = cache(self._decode)
         self.network = cache(self._network)
         self.prompt = cache(self._prompt)
+        self.time = cache(self._time)
         self._network_trace = cache(self._trace_network)
+
+    def source(self, stage: StageId) -> StageSource:
+        """The stage in float32, traced if it has not been yet."""
+        if stage.variant:
+            return self.network(stage.variant)
+        if stage.part == "decode":
+            return self.decode(stage.window)
+        return {"text": self.text, "prompt": self.prompt, "time": self.time}[stage.part]()
+
+    def identity(self, stage: StageId) -> dict[str, object]:
+        """All that the stage depends on beside this program: what its cache key is made of."""
+        model, variant = self.model, stage.variant
+        components = {"text": tuple(model.text_encoders), "decode": ("vae",)}
+        configs = components.get(stage.part, ("unet",))
+        return {
+            "part": stage.part,
+            "window": stage.window,
+            "variant": variant
+            and {
+                "kind": variant.kind,
+                "prune": variant.prune and variant.prune.model_dump(),
+                "cut": variant.cut,
+                "window": variant.window,
+            },
+            "configs": {name: dict(model.checkpoint.config(name)) for name in configs},
+            "conditions": {n: list(s) for n, s in model.conditions(self.batch).items()},
+            "latents": [self.batch, *model.latent_shape],
+            "prompt_length": model.prompt_length,
+        }
+
+    def needs_float32(self, stage: StageId) -> bool:
+        """Whether the checkpoint's authors say that the stage overflows in half precision."""
+        return stage.part == "decode" and bool(self.model.vae.config.get("force_upcast"))
 
     def variant(self, schedule: Schedule, call: Call, runs: int) -> NetworkVariant:
         """The network stage that `call` of `schedule` needs; raises `ScheduleError`."""
@@ -90,31 +147,11 @@ class StageFactory:
         _, h, w = self.model.latent_shape
         return count_tokens(prune, h, w, schedule.name)
 
-    def time_tables(
-        self, variant: NetworkVariant, timesteps: tuple[float, ...]
-    ) -> dict[str, np.ndarray]:
-        """What the network derives from the timestep alone: `lead` rows a call, call after call.
-
-        Name → (calls · lead, …), where lead is the first axis of what the network takes.
-        """
-        traced, hoisted = self._network_trace(variant.prune, variant.window, self._afresh(variant))
-        times = {node: name for node, name in hoisted.items() if name.startswith("time.")}
-        subgraph = extract(traced, {traced.inputs[name]: name for name in TIME}, times)
-        weights = [traced.tensors[path] for path in subgraph.weights]
-        rows: list[tuple[Tensor, ...]] = []
-        with torch.no_grad():
-            for t in timesteps:
-                rows.append(subgraph.module(torch.tensor([t], dtype=torch.float32), *weights))
-        columns = zip(*rows, strict=True)
-        return {
-            name: torch.cat(column).numpy()
-            for name, column in zip(subgraph.outputs, columns, strict=True)
-        }
-
     def _network(self, variant: NetworkVariant) -> StageSource:
         """The full or shallow stage: prompt and timestep hoisted, cut where features are cached."""
         traced, hoisted = self._network_trace(variant.prune, variant.window, self._afresh(variant))
-        inputs = {n: name for name, n in traced.inputs.items() if name not in PROMPT + TIME}
+        told = {*self.conditions, *TIMESTEP}
+        inputs = {n: name for name, n in traced.inputs.items() if name not in told}
         inputs |= hoisted
         outputs = {traced.outputs[0]: "prediction"}
         if variant.cut:
@@ -123,23 +160,32 @@ class StageFactory:
                 outputs[cached] = "cached"
             else:
                 inputs[cached] = "cached"
-        return StageSource(variant.name, extract(traced, inputs, outputs), traced.tensors)
+        return StageSource(variant.name, extract(traced, inputs, outputs))
 
-    def _prompt(self, window: int) -> StageSource:
+    def _prompt(self) -> StageSource:
         """Cross-attention keys and values of all blocks, from the prompts' embeddings."""
-        traced, hoisted = self._network_trace(None, window, None)
-        inputs = {traced.inputs[name]: name for name in PROMPT}
-        outputs = {node: name for node, name in hoisted.items() if name.startswith("prompt.")}
-        return StageSource("prompt", extract(traced, inputs, outputs), traced.tensors)
+        return self._hoisted("prompt", self.conditions)
+
+    def _time(self) -> StageSource:
+        """What every block takes from the timestep; run at export, its results are constants."""
+        return self._hoisted("time", TIMESTEP)
+
+    def _hoisted(self, name: str, told: tuple[str, ...]) -> StageSource:
+        traced, hoisted = self._network_trace(None, WINDOW_STEP, None)
+        inputs = {traced.inputs[name]: name for name in told}
+        outputs = {node: n for node, n in hoisted.items() if n.startswith(f"{name}.")}
+        return StageSource(name, extract(traced, inputs, outputs))
 
     def _text(self) -> StageSource:
+        module, outputs = self.model.text_stage()
         shape = (self.batch, self.model.prompt_length)
         # One tensor for each input: torch.export takes the same one twice for one input.
         inputs = {
-            name: torch.zeros(shape, dtype=torch.int64)
-            for name in ("token_ids", "negative_token_ids")
+            prefix + name: torch.zeros(shape, dtype=torch.int64)
+            for name in self.model.tokenizers
+            for prefix in ("", "negative_")
         }
-        return _whole("text", trace(TextEncoder(self.model.text_encoder), inputs), PROMPT)
+        return _whole("text", trace(module, inputs), outputs)
 
     def _decode(self, window: int) -> StageSource:
         inputs = self._loop_inputs(window)
@@ -151,8 +197,7 @@ class StageFactory:
         """The traced network call and the values that are hoisted out of it, by name."""
         model, b = self.model, self.batch
         inputs = self._loop_inputs(window) | {"timestep": torch.zeros(1)}
-        for name in PROMPT:
-            inputs[name] = torch.zeros(b, model.prompt_length, model.text_width)
+        inputs |= {name: torch.zeros(shape) for name, shape in model.conditions(b).items()}
         context = None
         if prune:
             _, h, w = model.latent_shape
@@ -171,8 +216,8 @@ class StageFactory:
                 if hook:
                     hook.remove()
         colours = colour(traced)
-        hoisted = frontier(traced, colours, PROMPT, "prompt")
-        hoisted |= frontier(traced, colours, TIME, "time")
+        hoisted = frontier(traced, colours, self.conditions, "prompt")
+        hoisted |= frontier(traced, colours, TIMESTEP, "time")
         return traced, hoisted
 
     def _afresh(self, variant: NetworkVariant) -> str | None:
@@ -200,4 +245,4 @@ def _whole(name: str, traced: Trace, outputs: tuple[str, ...]) -> StageSource:
     """A stage that is a whole trace."""
     inputs = {node: name for name, node in traced.inputs.items()}
     named = dict(zip(traced.outputs, outputs, strict=True))
-    return StageSource(name, extract(traced, inputs, named), traced.tensors)
+    return StageSource(name, extract(traced, inputs, named))

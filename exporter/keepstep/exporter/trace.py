@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export.graph_signature import InputKind
 
 
 @dataclass(frozen=True)
 class Trace:
-    """A traced network.
+    """A traced network, in float32 wherever it computes with floats.
 
     graph       aten operations; every placeholder is an input, a weight or a constant
     inputs      argument name → its placeholder
     weights     placeholder → the weight's path in the model, such as `unet.conv_in.weight`
     constants   placeholder → a tensor the code made itself, such as a range of positions
     outputs     the nodes that are returned
-    tensors     weight path → its tensor
     """
 
     graph: fx.Graph
@@ -28,14 +28,18 @@ class Trace:
     weights: Mapping[fx.Node, str]
     constants: Mapping[fx.Node, Tensor]
     outputs: tuple[fx.Node, ...]
-    tensors: Mapping[str, Tensor]
 
 
 def trace(module: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
-    """Trace `module(**inputs)` with static shapes; the names become the trace's inputs."""
+    """Trace `module(**inputs)` with static shapes; the names become the trace's inputs.
+
+    The weights may be fake: their shapes are all that is looked at.
+    """
+    mode = next((p.fake_mode for p in module.parameters() if isinstance(p, FakeTensor)), None)
+    given = {name: mode.from_tensor(t) if mode else t for name, t in inputs.items()}
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pytree internals of torch.export itself
-        program = torch.export.export(module.eval(), (), dict(inputs), strict=False)
+        program = torch.export.export(module.eval(), (), given, strict=False)
     nodes = {node.name: node for node in program.graph.nodes}
     user: list[fx.Node] = []
     weights: dict[fx.Node, str] = {}
@@ -60,5 +64,4 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
         weights=weights,
         constants=constants,
         outputs=tuple(result),
-        tensors={path: program.state_dict[path] for path in weights.values()},
     )

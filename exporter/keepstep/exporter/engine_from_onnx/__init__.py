@@ -1,11 +1,62 @@
-"""Engines from ONNX stages, one file a backend; each is `build(stage) -> bytes`."""
+"""Engines from ONNX stages, one file a backend.
+
+A library is imported when its builder is asked for, never before.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from ..onnx_from_trace import OnnxStage
-from . import onnxruntime
+import numpy as np
 
-BUILDERS: Mapping[str, Callable[[OnnxStage], bytes]] = {"onnxruntime": onnxruntime.build}
-EXTENSIONS: Mapping[str, str] = {"onnxruntime": "onnx"}
+from keepstep.runtime.wording import did_you_mean, listed, shown
+
+from ..errors import ExportError
+from .onnxruntime import OnnxRuntimeBuilder
+from .options import BuildOptions
+from .stage import OnnxStage
+from .tensorrt import TensorRTBuilder
+
+__all__ = ["BACKENDS", "BuildOptions", "Builder", "OnnxStage", "builder"]
+
+BACKENDS = ("onnxruntime", "tensorrt-rtx", "tensorrt")
+
+
+class Builder(Protocol):
+    """What turns stages into engines for one backend."""
+
+    @property
+    def backend(self) -> str:
+        """The key under `engines` of a stage in a plan."""
+
+    @property
+    def extension(self) -> str:
+        """Of the engine's file, without the dot."""
+
+    def identity(self) -> Mapping[str, object]:
+        """All that an engine's bytes depend on beside the ONNX code and the weights, as JSON."""
+
+    def build(self, stage: OnnxStage, weights: Callable[[str], np.ndarray] | None) -> bytes:
+        """The engine of `stage`.
+
+        weights   arrays by name, for the options' "embedded" (bfloat16 as uint16); None for
+                  "shared": they stay outside
+        Raises `ExportError`.
+        """
+
+
+def builder(backend: str, options: BuildOptions) -> Builder:
+    """The builder of a backend.
+
+    Raises `ExportError` for a backend that is unknown, not installed or cannot be loaded, and for
+    options that it does not know.
+    """
+    if backend not in BACKENDS:
+        raise ExportError(
+            f"no engines can be built for {shown(backend)}{did_you_mean(backend, BACKENDS)}: "
+            f"known are {listed(BACKENDS)}"
+        )
+    if backend == "onnxruntime":
+        return OnnxRuntimeBuilder(options)
+    return TensorRTBuilder(backend, options)

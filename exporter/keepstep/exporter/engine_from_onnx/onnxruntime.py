@@ -1,34 +1,33 @@
-"""The ONNX Runtime engine: the ONNX file itself, its weights left out.
+"""The ONNX Runtime engine: the ONNX file itself.
 
-Weights become initializers "in a file" that does not exist: the runtime hands them over in
+Shared weights are initializers "in a file" that does not exist: the runtime hands them over in
 memory (`SessionOptions.add_external_initializers`), one copy for all stages. They must be
 initializers, not inputs, or ONNX Runtime would not prepack them.
 """
 
 from __future__ import annotations
 
-import onnx_ir as ir
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
 
-from ..onnx_from_trace import OnnxStage
+from .initializers import Source, embedded, handed_over
+from .options import BuildOptions
+from .stage import OnnxStage
 
-HANDED_OVER = "weights-are-handed-over"
 
+@dataclass(frozen=True)
+class OnnxRuntimeBuilder:
+    """Writes ONNX files; needs no ONNX Runtime, and no other option than where weights are."""
 
-def build(stage: OnnxStage) -> bytes:
-    """The bytes of the ONNX file."""
-    model = stage.model.clone()
-    graph = model.graph
-    for value in [value for value in graph.inputs if value.name in stage.weights]:
-        assert value.name is not None and value.dtype is not None and value.shape is not None
-        graph.inputs.remove(value)
-        value.const_value = ir.ExternalTensor(
-            location=HANDED_OVER,
-            offset=0,
-            length=stage.weights[value.name].nbytes,
-            dtype=value.dtype,
-            shape=value.shape,
-            name=value.name,
-        )
-        graph.register_initializer(value)
-    data: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return data
+    options: BuildOptions
+    backend: str = "onnxruntime"
+    extension: str = "onnx"
+
+    def identity(self) -> Mapping[str, object]:
+        """What wrote the file, and where weights are."""
+        return {"library": f"onnx-ir {version('onnx-ir')}", "weights": self.options.weights}
+
+    def build(self, stage: OnnxStage, weights: Source | None) -> bytes:
+        """The bytes of the ONNX file."""
+        return handed_over(stage) if weights is None else embedded(stage, weights)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
+from ..errors import ModelError
+from .checkpoint import Checkpoint
 from .stable_diffusion import StableDiffusion
+from .stable_diffusion_xl import StableDiffusionXL
 
-__all__ = ["StableDiffusion", "load"]
+__all__ = ["Checkpoint", "StableDiffusion", "StableDiffusionXL", "load"]
+
+FAMILIES = (StableDiffusion, StableDiffusionXL)
 
 
-def load(model: str, height: int | None = None, width: int | None = None) -> StableDiffusion:
-    """Load a diffusers folder or hub id; raises `ModelError` if no adapter fits."""
-    return StableDiffusion.load(model, height, width)
+def load(
+    model: str, height: int | None = None, width: int | None = None, *, weights: bool = True
+) -> StableDiffusion:
+    """The model of a diffusers folder or hub id at one picture size (pixels).
+
+    Its modules have their weights in float32, to be run; or none (`weights=False`), to be traced.
+    Raises `ModelError` if no adapter fits.
+    """
+    checkpoint = Checkpoint.find(model)
+    index = checkpoint.index
+    for family in FAMILIES:
+        if family.fits(index):
+            return family.from_checkpoint(checkpoint, height, width, weights)
+    parts = ", ".join(str(index.get(part, [None, None])[1]) for part in ("unet", "text_encoder"))
+    raise ModelError(
+        f"{model}: a {index.get('_class_name')} with {parts}; this version exports the folders of "
+        "StableDiffusionPipeline and StableDiffusionXLPipeline"
+    )

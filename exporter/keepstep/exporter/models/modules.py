@@ -1,4 +1,4 @@
-"""The three networks of a text-to-image run as torch modules whose inputs are a plan's values.
+"""The networks of a text-to-image run as torch modules whose inputs are a plan's values.
 
 Shapes: B pictures, latents (B, C, h, w), L token ids a prompt, D text features, and a window of
 S predictions with the newest first; axis 2 of the window is guidance: unconditional, conditional.
@@ -6,8 +6,9 @@ S predictions with the newest first; axis 2 of the window is guidance: unconditi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -44,6 +45,50 @@ class TextEncoder(nn.Module):
         return positive, negative
 
 
+class TwoTextEncoders(nn.Module):
+    """Token ids (B, L) for two encoders → embeddings (B, L, D₁ + D₂) and pooled ones (B, P).
+
+    Both encoders give their last layer but one, and the second one its projected pooled output.
+    """
+
+    def __init__(self, text_encoder: nn.Module, text_encoder_2: nn.Module) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.text_encoder_2 = text_encoder_2
+
+    def forward(
+        self,
+        token_ids: Tensor,
+        negative_token_ids: Tensor,
+        token_ids_2: Tensor,
+        negative_token_ids_2: Tensor,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Both prompts in one batch."""
+        one = self.text_encoder(
+            torch.cat([token_ids, negative_token_ids]), output_hidden_states=True
+        )
+        two = self.text_encoder_2(
+            torch.cat([token_ids_2, negative_token_ids_2]), output_hidden_states=True
+        )
+        embeds = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
+        positive, negative = embeds.chunk(2)
+        pooled, negative_pooled = two.text_embeds.chunk(2)
+        return positive, negative, pooled, negative_pooled
+
+
+def unet_arguments(conditions: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a UNet is told of the prompt, unconditional half first, as keyword arguments."""
+
+    def both(name: str) -> Tensor:
+        return torch.cat([conditions[f"negative_{name}"], conditions[name]])
+
+    arguments: dict[str, Any] = {"encoder_hidden_states": both("prompt_embeds")}
+    if "time_ids" in conditions:
+        added = {"text_embeds": both("pooled_prompt_embeds"), "time_ids": both("time_ids")}
+        arguments["added_cond_kwargs"] = added
+    return arguments
+
+
 class NetworkCall(nn.Module):
     """One call of the network: (1, 2, B, C, h, w) predictions in float32, before guidance."""
 
@@ -59,14 +104,15 @@ class NetworkCall(nn.Module):
         coef: Tensor,
         guidance_scale: Tensor,
         timestep: Tensor,
-        prompt_embeds: Tensor,
-        negative_prompt_embeds: Tensor,
         score_weights: Tensor | None = None,
         selection_noise: Tensor | None = None,
+        **conditions: Tensor,
     ) -> Tensor:
-        """score_weights (1, 2) are γ and α of this call; selection_noise is (1, B, N)."""
+        """score_weights (1, 2) are γ and α of this call; selection_noise is (1, B, N).
+
+        conditions are what the network is told of the prompt (`StableDiffusion.conditions`).
+        """
         sample = combine(noise, history, coef, guidance_scale)
-        prompt = torch.cat([negative_prompt_embeds, prompt_embeds])
         if self.context:
             assert score_weights is not None
             # Slots 0 and 1 of the window are the two last predictions; [·, 0] is unconditional.
@@ -75,10 +121,11 @@ class NetworkCall(nn.Module):
             if selection_noise is not None:
                 score = score + score_weights[0, 1] * selection_noise[0]
             self.context.begin(score)
-        sample = torch.cat([sample, sample]).to(self.unet.dtype)
+        sample = torch.cat([sample, sample])
         with _one_timestep(self.unet):
-            prediction: Tensor = self.unet(sample, timestep, prompt, return_dict=False)[0]
-        return prediction.float().reshape(1, 2, *noise.shape)
+            arguments = unet_arguments(conditions)
+            prediction: Tensor = self.unet(sample, timestep, **arguments, return_dict=False)[0]
+        return prediction.reshape(1, 2, *noise.shape)
 
 
 @contextmanager
@@ -108,7 +155,7 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """The sampler's last row of coefficients makes the latents."""
         latents = combine(noise, history, coef, guidance_scale)
-        scaled = (latents / self.vae.config.scaling_factor).to(self.vae.dtype)
-        picture = self.vae.decode(scaled, return_dict=False)[0].float()
+        scaled = latents / self.vae.config.scaling_factor
+        picture = self.vae.decode(scaled, return_dict=False)[0]
         picture = (picture / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
         return latents, (picture * 255).round().to(torch.uint8)

@@ -21,13 +21,14 @@ class Subgraph:
     module      runs it: `module(*inputs, *weights)` gives a tuple in the order of `outputs`
     inputs      name → example (on the meta of the trace: dtype and shape are what count)
     outputs     likewise
-    weights     placeholder names of the weights, in order, as their paths in the model
+    weights     likewise, by their paths in the model; with a suffix such as `:float16` where they
+                are taken in another dtype than float32
     """
 
     module: fx.GraphModule
     inputs: Mapping[str, Tensor]
     outputs: Mapping[str, Tensor]
-    weights: tuple[str, ...]
+    weights: Mapping[str, Tensor]
 
 
 def extract(
@@ -56,6 +57,7 @@ def extract(
         if node in trace.constants:
             root.register_buffer(node.name, trace.constants[node])
             copies[node] = graph.get_attr(node.name)
+            copies[node].meta.update(node.meta)
         else:
             assert node.op != "placeholder", f"input {node.name} is needed but not provided"
             copies[node] = graph.node_copy(node, lambda n: copies[n])
@@ -64,7 +66,7 @@ def extract(
         module=fx.GraphModule(root, graph),
         inputs={name: node.meta["val"] for node, name in used.items()},
         outputs={name: node.meta["val"] for node, name in outputs.items()},
-        weights=tuple(trace.weights[node] for node in weights),
+        weights={trace.weights[node]: node.meta["val"] for node in weights},
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keepstep.runtime.errors import BundleError, InputError
+from keepstep.runtime.lora import merged_weights
+from keepstep.runtime.lora_file import Source
 from keepstep.runtime.paths import path_fault
 from keepstep.runtime.plan import FileEntry, Manifest, Plan, TensorType
 from keepstep.runtime.plan_json import manifest_from_json, plan_from_json
-from keepstep.runtime.rules_values import plan_name_fault, plan_paths
+from keepstep.runtime.rules_values import name_fault, plan_name_fault, plan_paths
 from keepstep.runtime.strict_json import MAX_BYTES
 from keepstep.runtime.tensors import TensorFile
 from keepstep.runtime.tokenizer import PromptTokenizer
@@ -37,6 +40,7 @@ class Bundle:
         self._manifest = manifest
         self._plans: dict[str, Plan] = {}
         self._tensor_files: dict[str, TensorFile] = {}
+        self._merged: dict[tuple[str, str], np.ndarray] = {}
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], *, verify_hashes: bool = True) -> Bundle:
@@ -96,6 +100,8 @@ class Bundle:
 
         It is mapped once and shared by all plans and players. Raises `BundleError`.
         """
+        if (file, tensor) in self._merged:
+            return self._merged[file, tensor]
         place = f"{self._path / file}"
         tensors = self._tensors(file)
         try:
@@ -119,12 +125,12 @@ class Bundle:
         return {tensor: self.array(file, tensor) for tensor in self._tensors(file).names}
 
     @cached_property
-    def tokenizer(self) -> PromptTokenizer | None:
-        """What turns prompts into token ids; None when the model takes no text."""
-        entry = self._manifest.tokenizer
-        if entry is None:
-            return None
-        return PromptTokenizer(self.file(entry.file), entry.length, entry.pad)
+    def tokenizers(self) -> Mapping[str, PromptTokenizer]:
+        """What turns prompts into token ids, by the input that takes them; empty without text."""
+        return {
+            name: PromptTokenizer(self.file(entry.file), entry.length, entry.pad)
+            for name, entry in self._manifest.tokenizers.items()
+        }
 
     def file(self, path: str) -> Path:
         """Where on this machine a file of the bundle lies. Raises `BundleError` (rules 3, 4)."""
@@ -143,6 +149,17 @@ class Bundle:
         from keepstep.runtime.player import Player
 
         return Player(self, self.plan(plan), backend, threads=threads)
+
+    def with_loras(self, loras: Iterable[tuple[Source, float]]) -> Bundle:
+        """Give a bundle whose weights have these LoRAs added; all else is shared with this one.
+
+        Each LoRA is a safetensors file, or its tensors by name, with its scale:
+        `bundle.with_loras([("style.safetensors", 0.8)])`. Several add up. Nothing is built and
+        nothing is written. Raises `InputError` for what is no LoRA, or not one for this model.
+        """
+        other = copy.copy(self)
+        other._merged = {**self._merged, **merged_weights(self, loras)}
+        return other
 
     def _read_plan(self, name: str) -> Plan:
         where = f"plans/{name}.json"
@@ -179,8 +196,8 @@ class Bundle:
 def _check_manifest(folder: Path, manifest: Manifest, verify_hashes: bool) -> None:
     """Rules 3 to 5, as far as bundle.json tells."""
     used = [(f"files.{bare(path)}", path) for path in manifest.files]
-    if manifest.tokenizer is not None:
-        used.append(("tokenizer.file", manifest.tokenizer.file))
+    for name, tokenizer in manifest.tokenizers.items():
+        used.append((f"tokenizers.{bare(name)}.file", tokenizer.file))
     for place, path in used:
         if fault := path_fault(path):
             raise BundleError(3, f"{_MANIFEST}: {place}: path {shown(path)} {fault}")
@@ -197,6 +214,9 @@ def _check_manifest(folder: Path, manifest: Manifest, verify_hashes: bool) -> No
     for i, name in enumerate(manifest.plans):
         if fault := plan_name_fault(name):
             raise BundleError(5, f"{_MANIFEST}: plans[{i}]: {fault}")
+    for name in manifest.tokenizers:
+        if fault := name_fault(name):
+            raise BundleError(5, f"{_MANIFEST}: tokenizers: {fault}")
 
 
 def _contained(folder: Path, path: str, place: str) -> Path:

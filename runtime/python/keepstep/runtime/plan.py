@@ -112,7 +112,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tokenizer:
-    """How prompts become token ids."""
+    """How prompts become the token ids of one input."""
 
     file: str  # path of a tokenizer.json
     length: int  # ids a prompt, padded and cut
@@ -135,5 +135,5 @@ class Manifest:
     model: Mapping[str, str]
     plans: tuple[str, ...]
     files: Mapping[str, FileEntry]
-    tokenizer: Tokenizer | None = None
+    tokenizers: Mapping[str, Tokenizer] = field(default_factory=dict)  # by input
     version: int = FORMAT_VERSION

@@ -54,14 +54,13 @@ def manifest_from_json(text: str | bytes, where: str = "bundle.json") -> Manifes
     """Read bundle.json; raises `BundleError` with rule 1 (grammar) or 2 (version)."""
     root = load(text, where)
     version = _version(root)
-    manifest = root.fields(("keepstep", "producer", "model", "plans", "tokenizer", "files"))
-    tokenizer = manifest["tokenizer"]
+    manifest = root.fields(("keepstep", "producer", "model", "plans", "tokenizers", "files"))
     return Manifest(
         producer=manifest["producer"].text(),
         model={key: node.text() for key, node in manifest["model"].items()},
         plans=tuple(node.text() for node in manifest["plans"].elements()),
         files={path: _file_entry(node) for path, node in manifest["files"].items()},
-        tokenizer=None if tokenizer.is_null else _tokenizer(tokenizer),
+        tokenizers={name: _tokenizer(node) for name, node in manifest["tokenizers"].items()},
         version=version,
     )
 
@@ -183,15 +182,16 @@ def plan_to_json(plan: Plan) -> str:
 
 
 def manifest_to_json(manifest: Manifest) -> str:
-    """Write bundle.json; files come by path."""
-    tokenizer = manifest.tokenizer
+    """Write bundle.json; tokenizers come by name, files by path."""
     return _document(
         {
             "keepstep": _line(manifest.version),
             "producer": _line(manifest.producer),
             "model": _block(_lines(manifest.model)),
             "plans": _line(list(manifest.plans)),
-            "tokenizer": _line(None if tokenizer is None else vars(tokenizer)),
+            "tokenizers": _block(
+                {name: _line(vars(entry)) for name, entry in sorted(manifest.tokenizers.items())}
+            ),
             "files": _block(
                 {path: _line(vars(entry)) for path, entry in sorted(manifest.files.items())}
             ),

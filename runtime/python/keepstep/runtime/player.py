@@ -109,24 +109,27 @@ class Player:
     def encode(
         self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] = ""
     ) -> dict[str, np.ndarray]:
-        """Give the inputs `token_ids` and `negative_token_ids` for the plan's batch.
+        """Give the inputs that the bundle's tokenizers make, for the plan's batch.
 
-        One text stands for the whole batch, a sequence for one text each. A plan without guidance
-        has no `negative_token_ids` and takes no negative prompt. Raises `InputError`.
+        Tokenizer `token_ids` makes `token_ids` and `negative_token_ids`, and so do others by
+        their names. One text stands for the whole batch, a sequence for one text each. A plan
+        without guidance has no negative inputs and takes no negative prompt. Raises `InputError`.
         """
-        tokenizer = self._bundle.tokenizer
-        if tokenizer is None or "token_ids" not in self.inputs:
+        known = self.inputs
+        tokenizers = {n: t for n, t in self._bundle.tokenizers.items() if n in known}
+        if not tokenizers:
             raise InputError(
-                f"plan {self._plan.name!r} takes no prompt; its inputs: {listed(self.inputs)}"
+                f"plan {self._plan.name!r} takes no prompt; its inputs: {listed(known)}"
             )
-        if "negative_token_ids" not in self.inputs and negative_prompt:
+        if negative_prompt and not any(f"negative_{name}" in known for name in tokenizers):
             raise InputError(
                 f"plan {self._plan.name!r} has no guidance and takes no negative prompt"
             )
         encoded = {}
-        for name, text in (("token_ids", prompt), ("negative_token_ids", negative_prompt)):
-            if name in self.inputs:
-                encoded[name] = _token_ids(name, text, self.inputs[name], tokenizer)
+        for name, tokenizer in tokenizers.items():
+            for input_, text in ((name, prompt), (f"negative_{name}", negative_prompt)):
+                if input_ in known:
+                    encoded[input_] = _token_ids(input_, text, known[input_], tokenizer)
         return encoded
 
     def close(self) -> None:

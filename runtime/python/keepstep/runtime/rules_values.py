@@ -41,23 +41,26 @@ def rule_5_names(plan: Plan) -> Iterator[str]:
     if fault := plan_name_fault(plan.name):
         yield f"name: {fault}"
     for place, name in _names(plan):
-        if not _NAME.fullmatch(name):
-            yield f"{place}: {_expected_name(name)}"
+        if fault := name_fault(name):
+            yield f"{place}: {fault}"
+
+
+def name_fault(name: str) -> str | None:
+    """Say what keeps `name` from being a name, or None when nothing does."""
+    if _NAME.fullmatch(name):
+        return None
+    return f"expected 1 to 200 characters out of A-Z a-z 0-9 _ . : / -, found {shown(name)}"
 
 
 def plan_name_fault(name: str) -> str | None:
     """Say what keeps `name` from being the name of a plan, or None when nothing does."""
-    if not _NAME.fullmatch(name):
-        return _expected_name(name)
+    if fault := name_fault(name):
+        return fault
     if "/" in name or ":" in name:
         return f"the name of a plan has no '/' and no ':', found {shown(name)}"
     if name.startswith("."):
         return f"the name of a plan does not begin with '.', found {shown(name)}"
     return None
-
-
-def _expected_name(name: str) -> str:
-    return f"expected 1 to 200 characters out of A-Z a-z 0-9 _ . : / -, found {shown(name)}"
 
 
 def _names(plan: Plan) -> Iterator[tuple[str, str]]:

@@ -41,6 +41,7 @@ class TensorFile:
                 names = list(file.keys())
         except SafetensorError as error:
             raise ValueError(f"not a safetensors file: {error}") from error
+        self._path = path
         self._data = np.memmap(path, np.uint8, mode="r")
         (header_bytes,) = struct.unpack("<Q", self._data[:8].tobytes())
         header = json.loads(self._data[8 : 8 + header_bytes].tobytes())
@@ -77,3 +78,16 @@ class TensorFile:
                 array.flags.writeable = False
             self._arrays[name] = array
         return self._arrays[name]
+
+    def read(self, name: str) -> np.ndarray:
+        """The tensor in memory of its own, read and not mapped; bfloat16 as uint16.
+
+        For passing through files larger than memory. Raises as `array` does, and `OSError`.
+        """
+        entry = self._entries[name]
+        if entry["dtype"] not in _DTYPES:
+            raise ValueError(f"tensor {name!r} has dtype {entry['dtype']}")
+        dtype = numpy_dtype(_DTYPES[entry["dtype"]])
+        start, end = (self._start + offset for offset in entry["data_offsets"])
+        count = (end - start) // dtype.itemsize
+        return np.fromfile(self._path, dtype, count, offset=start).reshape(entry["shape"])

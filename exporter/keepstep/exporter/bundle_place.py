@@ -1,0 +1,85 @@
+"""A draft folder takes the place of a bundle: at once, so that no half bundle is ever seen.
+
+The draft is made beside its place, in a working folder `.NAME.xxxxxxxx`. Where two names cannot be
+swapped at once, an old bundle is moved into that folder first: if the process is killed just then,
+the next export finds it there and puts it back.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+from keepstep.runtime import Bundle
+
+from .durable import exchange, sync, sync_tree
+from .errors import ExportError
+from .locks import remove_dead, working_folder
+
+MANIFEST_FILE = "bundle.json"
+_OLD = "old"  # in a working folder: the bundle that was at OUT
+
+
+def check_target(out: Path) -> None:
+    """Refuse a target that is something else than an old bundle, before any work is done."""
+    try:
+        taken = out.is_file() or (out.is_dir() and any(out.iterdir()) and not _is_bundle(out))
+    except OSError as error:
+        raise ExportError(f"{out}: cannot be read: {error.strerror}: choose another") from error
+    if taken:
+        raise ExportError(
+            f"{out}: there already, and not a bundle: choose another name, or remove it yourself"
+        )
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise ExportError(f"{out}: {above} is a file, expected a folder: choose another place")
+
+
+def place_bundle(out: Path, fill: Callable[[Path], None]) -> Bundle:
+    """Let `fill` write a bundle into a draft folder, which then takes the place of `out`.
+
+    Raises `ExportError`; `out` is then as it was.
+    """
+    check_target(out)
+    prefix = f".{out.name}."
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        remove_dead(out.parent, prefix, lambda folder: _put_back(folder / _OLD, out))
+        with working_folder(out.parent, prefix) as folder:
+            draft = folder / "bundle"
+            draft.mkdir()
+            fill(draft)
+            Bundle.open(draft, verify_hashes=False)  # what we write, we can read
+            sync_tree(draft)
+            _replace(draft, out, folder / _OLD)
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        way_out = "free some space" if full else "choose another place"
+        raise ExportError(
+            f"{out}: cannot be written: {error.strerror or error}; nothing was left behind: "
+            f"{way_out} and export again"
+        ) from error
+    return Bundle.open(out, verify_hashes=False)
+
+
+def _replace(draft: Path, out: Path, aside: Path) -> None:
+    """Put `draft` in the place of `out`; an old bundle is then in the draft's place, or `aside`."""
+    if not (out.exists() and exchange(draft, out)):
+        try:
+            if out.exists():
+                out.rename(aside)
+            draft.rename(out)
+        except BaseException:
+            _put_back(aside, out)
+            raise
+    sync(out.parent)
+
+
+def _put_back(aside: Path, out: Path) -> None:
+    if aside.exists() and not out.exists():
+        aside.rename(out)
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST_FILE).is_file()

@@ -1,0 +1,328 @@
+"""One export from beginning to end: trace, rehearse, convert, build, and put into plans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+
+from keepstep.runtime import Bundle
+from keepstep.runtime.plan import Plan, Stage, Step, TensorType, Tokenizer
+
+from . import models
+from .bundle_writer import WEIGHTS_FILE, BundleContent, constants_path, schedule_path
+from .cache import Blob, Cache, cache_key
+from .compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
+from .errors import ExportError
+from .golden import golden_calls, golden_inputs, golden_outputs
+from .lowering import LoweredSchedule, lower_schedule
+from .models import StableDiffusion
+from .models.checkpoint import FLOATS
+from .onnx_from_trace import tensor_type
+from .passes.extract import Subgraph
+from .passes.precision import all_nodes, nodes_of_kinds
+from .program import NetworkCall, Program, build_plan, score_weights
+from .rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
+from .rehearsal_file import read_rehearsal, write_rehearsal
+from .repair import repair
+from .request import ExportRequest, folder_stamps
+from .stages import PROMPT, TEXT, TIME, StageFactory, StageId, is_half, window_for
+from .tables import time_tables
+from .toolchain import toolchain
+from .verify import verify
+from .weights import write_weights
+from .work import Report, Task, Work
+
+SETTINGS_FILE = "settings.json"
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A schedule on its way to a plan."""
+
+    entry: LoweredSchedule
+    stages: Mapping[str, StageId]  # by their names within the plan, in order of their first call
+    tables: Mapping[str, np.ndarray]  # float32
+    inputs: Mapping[str, np.ndarray]  # golden
+
+    @property
+    def name(self) -> str:
+        return self.entry.schedule.name
+
+
+def compile_bundle(request: ExportRequest, cache: Cache, report: Report) -> BundleContent:
+    """Everything that goes into the bundle; what is done already comes from `cache`."""
+    return _Compilation(request, cache, report).content()
+
+
+def verify_draft(bundle: Bundle, request: ExportRequest, report: Report) -> None:
+    """Refuse a bundle that does not play what the eager run gave; raises `ExportError`.
+
+    Only on the CPU: backends of a GPU are verified where there is one, by `keepstep verify`.
+    """
+    if request.verify == "none" or "onnxruntime" not in [b.backend for b in request.builders]:
+        return
+    for i, plan in enumerate(bundle.plans):
+        report(f"verify {plan}", i, len(bundle.plans))
+        verdict = verify(bundle, plan, "onnxruntime")
+        if not verdict.good:
+            report(f"look for a repair of {plan}", i, len(bundle.plans))
+            kinds = repair(bundle, verdict)
+            way_out = (
+                f"export with {' '.join(f'--float32 {kind}' for kind in kinds)}, which repairs it"
+                if kinds
+                else "export with --dtype float32, or look into it with --verify none"
+            )
+            raise ExportError(f"{verdict.sentence}; nothing was written: {way_out}")
+
+
+class _Compilation:
+    """The state of one export: everything is made when it is first needed, and once."""
+
+    def __init__(self, request: ExportRequest, cache: Cache, report: Report) -> None:
+        report("load the model", 0, 1)
+        self.request = request
+        self.cache = cache
+        self.model = models.load(request.model, request.height, request.width, weights=False)
+        self.factory = StageFactory(self.model, request.batch)
+        self.compiler = StageCompiler(self.factory, cache)
+        lowered = [lower_schedule(self.model, self.factory, s) for s in request.schedules]
+        self.wanted = list(dict.fromkeys(s for e in lowered for s in _stages(e).values()))
+        self.work = Work(_tasks(request, self.wanted), report)
+        self.work.start("convert time")
+        time = self.compiler.convert(TIME, Precision("float32"))
+        read = self.model.checkpoint.tensor
+        self.drafts = [
+            _Draft(
+                entry=entry,
+                stages=_stages(entry),
+                tables=time_tables(time, read, entry.sampler.timesteps),
+                inputs=golden_inputs(self.model, entry, request.batch),
+            )
+            for entry in lowered
+        ]
+
+    def content(self) -> BundleContent:
+        """Everything that goes into the bundle."""
+        request, model = self.request, self.model
+        rehearsals = self.rehearsals
+        compiled = self.compiled
+        plans, constants = {}, {}
+        for draft in self.drafts:
+            own = {name: compiled[stage].stage for name, stage in draft.stages.items()}
+            plans[draft.name], constants[draft.name] = _plan(draft, own, self.weights)
+        golden = {
+            draft.name: {
+                **_prefixed("inputs", draft.inputs),
+                **golden_calls(rehearsal, plans[draft.name]),
+            }
+            for draft, rehearsal in zip(self.drafts, rehearsals, strict=False)
+        }
+        if request.verify == "run":
+            loaded = models.load(request.model, request.height, request.width)
+            for draft in self.drafts:
+                self.work.start(f"run {draft.name} eagerly")
+                outputs = golden_outputs(loaded, draft.entry, draft.inputs, self.work.within)
+                golden[draft.name] |= outputs
+        files = {path: blob for c in compiled.values() for path, blob in c.files.items()}
+        if not request.embedded:
+            files[WEIGHTS_FILE] = self._weights_file()
+        tokenizers, texts = _tokenizers(model)
+        for schedule in request.schedules:
+            texts[schedule_path(schedule.name)] = schedule.to_yaml().encode()
+        texts[SETTINGS_FILE] = self._settings()
+        return BundleContent(
+            model={"name": model.name, "family": model.family, "dtype": request.dtype},
+            plans=plans,
+            constants=constants,
+            golden=golden,
+            files=files,
+            texts=texts,
+            tokenizers=tokenizers,
+        )
+
+    @cached_property
+    def rehearsals(self) -> list[Rehearsal]:
+        """One for each schedule; none where nothing is verified."""
+        if self.request.verify == "none":
+            return []
+        return [self._rehearse(draft) for draft in self.drafts]
+
+    @cached_property
+    def precision(self) -> Precision:
+        """What of each stage stays in float32: what half precision was seen not to hold."""
+        request = self.request
+        if request.dtype == "float32":
+            return Precision("float32")
+        dtype = FLOATS[request.dtype]
+        kept = {stage: self._asked_for(stage) for stage in self.wanted}
+        for draft, rehearsal in zip(self.drafts, self.rehearsals, strict=False):
+            check_boundaries(rehearsal, is_half, dtype)
+            for name, stage in draft.stages.items():
+                source = partial(self._subgraph, stage)
+                large = out_of_range(source, rehearsal.ranges[name], dtype)
+                kept[stage] |= large
+        return Precision(request.dtype, kept)
+
+    def _asked_for(self, stage: StageId) -> set[str]:
+        """Nodes of a stage that the user wants in float32."""
+        asked = set(self.request.float32)
+        if not asked:
+            return set()  # nothing has to be traced to know that
+        subgraph = self._subgraph(stage)
+        whole = bool(asked & {stage.part, stage.variant.kind if stage.variant else stage.part})
+        return nodes_of_kinds(subgraph, asked) if not whole else all_nodes(subgraph)
+
+    @cached_property
+    def compiled(self) -> dict[StageId, CompiledStage]:
+        """Every stage with its engines."""
+        embedded = None
+        if self.request.embedded:
+            embedded = EmbeddedWeights(self._checkpoint_key, self.model.checkpoint.tensor)
+        compiled = {}
+        precision = self.precision
+        for stage in self.wanted:
+            self.work.start(f"convert {stage.name}")
+            code = self.compiler.convert(stage, precision)
+            self.work.start(f"build {stage.name}")
+            compiled[stage] = self.compiler.build(code, self.request.builders, embedded)
+        return compiled
+
+    @property
+    def weights(self) -> dict[str, TensorType]:
+        """Type of every weight that some stage takes."""
+        return {n: k for c in self.compiled.values() for n, k in c.code.weights.items()}
+
+    @cached_property
+    def _checkpoint_key(self) -> str:
+        """Tells the checkpoint from others, and from itself when a file of it has changed."""
+        return cache_key({"files": folder_stamps(self.model.checkpoint.folder)})
+
+    def _subgraph(self, stage: StageId) -> Subgraph:
+        return self.factory.source(stage).subgraph
+
+    def _rehearse(self, draft: _Draft) -> Rehearsal:
+        """Run every stage once in float32, unless that has been done for the same checkpoint."""
+        self.work.start(f"rehearse {draft.name}")
+        key = cache_key(
+            {
+                "checkpoint": self._checkpoint_key,
+                "schedule": draft.entry.schedule.to_yaml(),
+                "stages": [self.factory.identity(stage) for stage in draft.stages.values()],
+                "toolchain": dict(toolchain()),
+            }
+        )
+        if entry := self.cache.get("rehearsal", key):
+            return read_rehearsal(entry.files)
+        subgraphs = {name: self._subgraph(stage) for name, stage in draft.stages.items()}
+        signatures = {
+            name: Stage(
+                inputs={n: tensor_type(t) for n, t in subgraph.inputs.items()},
+                outputs={n: tensor_type(t) for n, t in subgraph.outputs.items()},
+                engines={},
+            )
+            for name, subgraph in subgraphs.items()
+        }
+        plan, constants = _plan(draft, signatures, {})
+        rehearsal = rehearse(
+            plan, constants, subgraphs, draft.inputs, self.model.checkpoint.tensor, self.work.within
+        )
+        with self.cache.scratch() as folder:
+            files = write_rehearsal(rehearsal, folder)
+            self.cache.put("rehearsal", key, files, {"schedule": draft.name})
+        return rehearsal
+
+    def _weights_file(self) -> Blob:
+        """All weights in one file, once for all stages and plans."""
+        self.work.start("write the weights")
+        weights = self.weights
+        key = cache_key({"checkpoint": self._checkpoint_key, "weights": sorted(weights)})
+        entry = self.cache.get("weights", key)
+        if entry is None:
+            with self.cache.scratch() as folder:
+                file = folder / WEIGHTS_FILE
+                try:
+                    write_weights(file, weights, self.model.checkpoint.tensor, self.work.within)
+                except OSError as error:
+                    raise ExportError(
+                        f"{file}: cannot be written: {error.strerror}: free some space, or set "
+                        "KEEPSTEP_CACHE to another folder"
+                    ) from error
+                about = {"model": self.model.name, "dtype": self.request.dtype}
+                entry = self.cache.put("weights", key, {WEIGHTS_FILE: file}, about)
+        return entry.files[WEIGHTS_FILE]
+
+    def _settings(self) -> bytes:
+        """How the bundle was made, for people: dtype, and every option of every backend."""
+        kept = {stage.name: sorted(nodes) for stage, nodes in self.precision.kept.items() if nodes}
+        settings = {
+            "dtype": self.request.dtype,
+            "kept_in_float32": kept,
+            "engines": {b.backend: dict(b.identity()) for b in self.request.builders},
+        }
+        return (json.dumps(settings, indent=2) + "\n").encode()
+
+
+def _stages(entry: LoweredSchedule) -> dict[str, StageId]:
+    """The stages of a plan, in the order in which they first run, by their names in it."""
+    window = window_for(len(entry.variants))
+    network = [StageId("network", variant=variant) for variant in dict.fromkeys(entry.variants)]
+    stages = [TEXT, PROMPT, *network, StageId("decode", window=window)]
+    return {stage.name: stage for stage in stages}
+
+
+def _tasks(request: ExportRequest, stages: Sequence[StageId]) -> list[Task]:
+    """What is to be done, in order; costs are those of a large UNet, in seconds or so."""
+    names = [schedule.name for schedule in request.schedules]
+    tasks = [Task("convert time", 8)]
+    if request.verify != "none":
+        tasks += [Task(f"rehearse {name}", 30) for name in names]
+    for stage in stages:
+        network = stage.variant
+        cost = 8 if network is None or network.kind == "shallow" else 30
+        tasks.append(Task(f"convert {stage.name}", cost))
+        tasks.append(Task(f"build {stage.name}", cost // 4))
+    if request.verify == "run":
+        tasks += [Task(f"run {name} eagerly", 300) for name in names]
+    return [*tasks, Task("write the weights", 10)]
+
+
+def _plan(
+    draft: _Draft, stages: Mapping[str, Stage], weights: Mapping[str, TensorType]
+) -> tuple[Plan, dict[str, np.ndarray]]:
+    entry = draft.entry
+    program = Program(
+        name=draft.name,
+        stages=stages,
+        calls=[
+            NetworkCall(k, variant.name, score_weights(entry.calls[k], run))
+            for run, (k, variant) in enumerate(zip(entry.running, entry.variants, strict=True))
+        ],
+        sampler=entry.sampler,
+        steps=[
+            Step(call.kind, t, kept)
+            for call, t, kept in zip(entry.calls, entry.timesteps, entry.kept, strict=True)
+        ],
+        tables=draft.tables,
+        weights=weights,
+    )
+    return build_plan(program, constants_path(program.name), WEIGHTS_FILE)
+
+
+def _prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def _tokenizers(model: StableDiffusion) -> tuple[dict[str, Tokenizer], dict[str, bytes]]:
+    """Each tokenizer as one file of the light `tokenizers` package."""
+    tokenizers, texts = {}, {}
+    for (name, tokenizer), folder in zip(
+        model.tokenizers.items(), model.TOKENIZERS.values(), strict=True
+    ):
+        path = f"{folder}/tokenizer.json"
+        texts[path] = tokenizer.backend_tokenizer.to_str().encode()
+        tokenizers[name] = Tokenizer(path, model.prompt_length, int(tokenizer.pad_token_id))
+    return tokenizers, texts

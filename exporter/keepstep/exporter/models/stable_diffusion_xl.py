@@ -1,0 +1,55 @@
+"""Stable Diffusion XL: two text encoders, and micro-conditioning of the picture's size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from .modules import TwoTextEncoders
+from .stable_diffusion import StableDiffusion
+
+SIZES = 6  # original height and width, crop top and left, target height and width
+
+
+@dataclass(frozen=True)
+class StableDiffusionXL(StableDiffusion):
+    """An SDXL checkpoint at one picture size."""
+
+    family: ClassVar[str] = "stable-diffusion-xl"
+    TEXT: ClassVar[Mapping[str, Any]] = {
+        "text_encoder": CLIPTextModel,
+        "text_encoder_2": CLIPTextModelWithProjection,
+    }
+    TOKENIZERS: ClassVar[Mapping[str, str]] = {
+        "token_ids": "tokenizer",
+        "token_ids_2": "tokenizer_2",
+    }
+
+    def text_stage(self) -> tuple[nn.Module, tuple[str, ...]]:
+        """Both encoders: embeddings of the tokens, and pooled ones of the prompts."""
+        encoders = (self.text_encoders["text_encoder"], self.text_encoders["text_encoder_2"])
+        return TwoTextEncoders(*encoders), tuple(self._embeddings(1))
+
+    def conditions(self, batch: int) -> Mapping[str, tuple[int, ...]]:
+        """Embeddings, and the sizes that the network was trained to be told."""
+        sizes = (batch, SIZES)
+        return self._embeddings(batch) | {"time_ids": sizes, "negative_time_ids": sizes}
+
+    def sizes(self, batch: int) -> dict[str, Tensor]:
+        """An uncropped picture of this size."""
+        size = torch.tensor([[self.height, self.width, 0, 0, self.height, self.width]])
+        ids = size.float().repeat(batch, 1)
+        return {"time_ids": ids, "negative_time_ids": ids.clone()}
+
+    def _embeddings(self, batch: int) -> dict[str, tuple[int, ...]]:
+        config: Any = self.text_encoders["text_encoder_2"].config
+        pooled = (batch, int(config.projection_dim))
+        return super()._embeddings(batch) | {
+            "pooled_prompt_embeds": pooled,
+            "negative_pooled_prompt_embeds": pooled,
+        }

@@ -1,0 +1,103 @@
+"""Weights by name: what is folded into a weight is said by its name.
+
+`unet.conv_in.weight` is the checkpoint's tensor in float32. Suffixes say what was done to it, in
+order: a dtype (`:float16`), then changes of layout (`:transpose-1-0`, `:unsqueeze-0`,
+`:reshape-8-1-1`). So an engine's weights name all that is needed to make them from any checkpoint
+of the same architecture.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from keepstep.runtime.plan import TensorType
+
+from .models.checkpoint import FLOATS
+
+# Names in safetensors headers.
+_CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+LAYOUTS: Mapping[str, Callable[[Tensor, list[int]], Tensor]] = {
+    "transpose": lambda tensor, axes: tensor.permute(axes),
+    "unsqueeze": lambda tensor, axes: _unsqueeze(tensor, axes),
+    "reshape": lambda tensor, shape: tensor.reshape(shape),
+}
+
+
+def path_of(name: str) -> str:
+    """The checkpoint's tensor from which the weight `name` is made."""
+    return name.partition(":")[0]
+
+
+def make_weight(name: str, read: Callable[[str], Tensor]) -> Tensor:
+    """The weight `name`; `read` gives tensors of the checkpoint, in any float dtype."""
+    path, *changes = name.split(":")
+    tensor = read(path)
+    dtype = torch.float32
+    if changes and changes[0] in FLOATS:
+        dtype = FLOATS[changes.pop(0)]
+    tensor = tensor.to(dtype)
+    for change in changes:
+        kind, *numbers = change.split("-")
+        tensor = LAYOUTS[kind](tensor, [int(number) for number in numbers])
+    return tensor.contiguous()
+
+
+def as_array(tensor: Tensor) -> np.ndarray:
+    """The tensor as numpy has it: bfloat16 as the uint16 of its bits."""
+    if tensor.dtype is torch.bfloat16:
+        tensor = tensor.view(torch.uint16)
+    return tensor.numpy()
+
+
+def write_weights(
+    path: Path,
+    weights: Mapping[str, TensorType],
+    read: Callable[[str], Tensor],
+    report: Callable[[int, int], None],
+) -> None:
+    """Write a safetensors file tensor by tensor, so that none but the current one is in memory.
+
+    `report` is told how many bytes are written, of how many.
+    """
+    header: dict[str, object] = {}
+    total = 0
+    # Large alignments first, as the library does: then every tensor is aligned to its items.
+    order = sorted(weights, key=lambda name: (-_item_bytes(weights[name]), name))
+    for name in order:
+        kind = weights[name]
+        end = total + kind.bytes
+        header[name] = {
+            "dtype": _CODES[kind.dtype],
+            "shape": list(kind.shape),
+            "data_offsets": [total, end],
+        }
+        total = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    done = 0
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name in order:
+            array = as_array(make_weight(name, read))
+            assert array.nbytes == weights[name].bytes, f"{name}: {array.shape}, {weights[name]}"
+            file.write(array.data if array.ndim else array.tobytes())
+            done += array.nbytes
+            report(done, total)
+
+
+def _item_bytes(kind: TensorType) -> int:
+    return kind.bytes // kind.size
+
+
+def _unsqueeze(tensor: Tensor, axes: list[int]) -> Tensor:
+    for axis in sorted(axes):
+        tensor = tensor.unsqueeze(axis)
+    return tensor

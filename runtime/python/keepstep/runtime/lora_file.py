@@ -1,0 +1,182 @@
+"""LoRA files, read into pairs of factors; everything that can be refused without a bundle is."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keepstep.runtime import floats
+from keepstep.runtime.errors import InputError
+from keepstep.runtime.lora_names import Part, other_method, parse_key
+from keepstep.runtime.tensors import TensorFile
+from keepstep.runtime.wording import listed, shown
+
+Source = str | os.PathLike[str] | Mapping[str, np.ndarray]
+"""A safetensors file, or its tensors by name."""
+
+_METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's settings, as JSON
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a LoRA does to one module: `alpha / rank · up @ down` is added to its weight."""
+
+    module: str  # in the spelling of `lora_names.spellings`
+    down: np.ndarray  # float32 (rank, in), of a convolution (rank, in, kh, kw)
+    up: np.ndarray  # float32 (out, rank), of a convolution (out, rank, 1, 1)
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        """How many columns `up` and rows `down` have."""
+        return len(self.down)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the weight in the checkpoint: (out, in), of a convolution (out, in, kh, kw)."""
+        return (len(self.up), *map(int, self.down.shape[1:]))
+
+    def change(self, scale: float) -> np.ndarray:
+        """What is added to the weight at `scale`, float32 of `shape`; infinite where too large."""
+        out, rank = self.up.shape[:2]
+        with np.errstate(over="ignore", invalid="ignore"):
+            product: np.ndarray = self.up.reshape(out, rank) @ self.down.reshape(rank, -1)
+            product *= np.float32(scale * self.alpha / rank)
+        return product.reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Lora:
+    """One LoRA; `place` is what messages call it."""
+
+    place: str
+    factors: tuple[Factors, ...]
+
+
+def read_lora(source: Source) -> Lora:
+    """Read a LoRA. Raises `InputError` for what is none, or of a kind that can't be merged."""
+    settings: dict[str, Any] = {}
+    if isinstance(source, Mapping):
+        place = "LoRA given as arrays"
+        arrays = {str(key): _given(place, key, source[key]) for key in source}
+    else:
+        place = str(source)
+        arrays, settings = _read(Path(source), place)
+    if not arrays:
+        raise InputError(f"{place}: holds no tensors, expected those of a LoRA")
+    for method in filter(None, map(other_method, arrays)):
+        keys = [key for key in arrays if other_method(key) == method]
+        raise InputError(
+            f"{place}: {listed(keys)}: {method} is not supported: merge it into the checkpoint, "
+            "and export that"
+        )
+    parts = _parts(place, arrays)
+    modules = parts["down"].keys() | parts["up"].keys() | parts["alpha"].keys()
+    alone = sorted(m for m in modules if m not in parts["down"] or m not in parts["up"])
+    if alone:
+        raise InputError(
+            f"{place}: no pair of factors (down and up, or lora_A and lora_B) for {listed(alone)}; "
+            "the file is cut or was saved wrongly: get it again"
+        )
+    return Lora(place, tuple(_factors(place, module, parts, settings) for module in parts["down"]))
+
+
+def _given(place: str, key: object, value: object) -> np.ndarray:
+    """An array of a mapping, in float32."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise InputError(
+            f"{place}: {shown(key)}: expected an array of numbers, found dtype {array.dtype}"
+        )
+    return array.astype(np.float32)
+
+
+def _read(path: Path, place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A file's tensors in float32, and PEFT's settings if there are any."""
+    try:
+        file = TensorFile(path)
+    except (ValueError, OSError) as error:
+        raise InputError(
+            f"{place}: cannot be read as a safetensors file: {error}; "
+            "expected a LoRA as diffusers or kohya's scripts save it"
+        ) from error
+    arrays = {}
+    for name in file.names:
+        type_ = file.type(name)
+        assert type_ is not None
+        if type_.dtype not in floats.DTYPES:
+            raise InputError(
+                f"{place}: {shown(name)} has dtype {type_.dtype}, "
+                f"expected one of {listed(floats.DTYPES)}"
+            )
+        arrays[name] = floats.widened(file.array(name), type_.dtype)
+    return arrays, _settings(place, file.metadata.get(_METADATA))
+
+
+def _settings(place: str, text: str | None) -> dict[str, Any]:
+    """What PEFT wrote beside the tensors: `unet.lora_alpha`, `text_encoder.lora_alpha`, …"""
+    try:
+        settings = json.loads(text) if text is not None else {}
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: its {_METADATA} is no JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise InputError(f"{place}: its {_METADATA} is {shown(settings)}, expected an object")
+    for key, value in settings.items():
+        if key.endswith((".use_rslora", ".use_dora", ".alpha_pattern", ".lora_bias")) and value:
+            raise InputError(
+                f"{place}: its setting {shown(key)} is not supported: merge it into the "
+                "checkpoint, and export that"
+            )
+    return settings
+
+
+def _parts(place: str, arrays: Mapping[str, np.ndarray]) -> Mapping[Part, dict[str, np.ndarray]]:
+    """The arrays by part and module."""
+    parts: Mapping[Part, dict[str, np.ndarray]] = {"down": {}, "up": {}, "alpha": {}}
+    strange = [name for name in arrays if parse_key(name) is None]
+    if strange:
+        raise InputError(
+            f"{place}: {listed(strange)}: not the names of a LoRA's tensors; expected names such "
+            "as '….to_q.lora_A.weight' or '…_to_q.lora_down.weight'"
+        )
+    for name, array in arrays.items():
+        key = parse_key(name)
+        assert key is not None
+        if key.module in parts[key.part]:
+            raise InputError(f"{place}: {shown(name)}: given twice, in two spellings; keep one")
+        if not np.isfinite(array).all():
+            raise InputError(f"{place}: {shown(name)} holds infinities or NaNs; get it again")
+        parts[key.part][key.module] = array
+    return parts
+
+
+def _factors(
+    place: str,
+    module: str,
+    parts: Mapping[Part, Mapping[str, np.ndarray]],
+    settings: Mapping[str, Any],
+) -> Factors:
+    down, up = parts["down"][module], parts["up"][module]
+    convolution = down.ndim == 4 and up.ndim == 4 and up.shape[2:] == (1, 1)
+    linear = down.ndim == 2 and up.ndim == 2
+    if not (linear or convolution) or down.shape[0] != up.shape[1] or not down.size or not up.size:
+        raise InputError(
+            f"{place}: {shown(module)}: factors of shapes {list(down.shape)} (down) and "
+            f"{list(up.shape)} (up), expected [rank, in] and [out, rank], or "
+            "[rank, in, height, width] and [out, rank, 1, 1]"
+        )
+    if module in parts["alpha"]:
+        alpha = parts["alpha"][module]
+        if alpha.size != 1:
+            raise InputError(f"{place}: alpha of {shown(module)}: found {alpha.size} numbers")
+        return Factors(module, down, up, float(alpha.reshape(())))
+    setting = settings.get(f"{module.partition('.')[0]}.lora_alpha", down.shape[0])
+    if not floats.is_finite_number(setting):
+        raise InputError(f"{place}: its lora_alpha is {shown(setting)}, expected a finite number")
+    return Factors(module, down, up, float(setting))
