@@ -115,7 +115,9 @@ def test_a_shallow_call_on_the_same_input_repeats_the_full_call(
     assert set(found) == {"prediction"}
     expected = given["prediction"]
     torch.testing.assert_close(found["prediction"], expected, rtol=ROUNDING, atol=ROUNDING)
-    other = run_stage(factory.model, factory.network(shallow), values | {"cached": given["cached"] + 1})
+    other = run_stage(
+        factory.model, factory.network(shallow), values | {"cached": given["cached"] + 1}
+    )
     assert not torch.allclose(other["prediction"], expected, atol=1e-3), "the cache is not read"
 
 

@@ -79,9 +79,9 @@ def diffusers_loop(sampler: Any, steps: int, noise: torch.Tensor) -> torch.Tenso
 
 
 def matrix_run(
-    lowered: LoweredSampler, noise: torch.Tensor, network: Callable[..., torch.Tensor]
+    lowered: LoweredSampler, network: Callable[..., torch.Tensor], *starts: torch.Tensor
 ) -> torch.Tensor:
-    history = [noise]
+    history = [*starts]
     for row, t in zip(lowered.inputs, lowered.timesteps, strict=True):
         model_input = sum(c * h for c, h in zip(row, history, strict=False))
         history.append(network(model_input, t))
@@ -100,7 +100,7 @@ def test_the_matrix_gives_what_diffusers_loop_gives(
         overrides = {**overrides, "prediction_type": prediction_type}
     noise = torch.randn(1, 2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     expected = diffusers_loop(scheduler(cls, steps, **overrides), steps, noise).double()
-    found = matrix_run(lower(scheduler(cls, steps, **overrides), steps), noise, toy_network)
+    found = matrix_run(lower(scheduler(cls, steps, **overrides), steps), toy_network, noise)
     assert (found - expected).abs().max() <= tolerance * expected.abs().max()
 
 

@@ -73,6 +73,8 @@ class CompiledCell:
         if "selection_noise" in player.inputs:
             extra = player.inputs["selection_noise"].shape
             inputs["selection_noise"] = noise(extra, self.setting.seed + 1)
+        if "init_image" in player.inputs:
+            inputs["init_image"] = grey(player.inputs["init_image"].shape)
         calls: list[tuple[str, float]] = []
         since = time.perf_counter()
 
@@ -119,6 +121,7 @@ class EagerCell:
         told = model.embed(prompts, [""] * shape[0])
         text = ("text", time.perf_counter() - start)
         extra = plan.values.get("selection_noise")
+        start_from = plan.values.get("init_image")
         run = run_eagerly(
             model,
             Schedule.load(self.bundle.path / schedule_path(self.plan)),
@@ -126,8 +129,14 @@ class EagerCell:
             told,
             self.setting.guidance_scale,
             torch.from_numpy(noise(extra.type.shape, self.setting.seed + 1)) if extra else None,
+            init_image=torch.from_numpy(grey(start_from.type.shape)) if start_from else None,
         )
         return Run(run.image, [text, *run.seconds])
+
+
+def grey(shape: tuple[int, ...]) -> np.ndarray:
+    """The picture, uint8, that plans which start from an image are measured with."""
+    return np.full(shape, 128, np.uint8)
 
 
 def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:

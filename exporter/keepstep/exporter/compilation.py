@@ -29,7 +29,7 @@ from .rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
 from .rehearsal_file import read_rehearsal, write_rehearsal
 from .repair import repair
 from .request import ExportRequest, folder_stamps
-from .stages import PROMPT, TEXT, TIME, StageFactory, StageId, is_half, window_for
+from .stages import ENCODE, PROMPT, TEXT, TIME, StageFactory, StageId, is_half
 from .tables import time_tables
 from .toolchain import toolchain
 from .verify import verify
@@ -268,9 +268,9 @@ class _Compilation:
 
 def _stages(entry: LoweredSchedule) -> dict[str, StageId]:
     """The stages of a plan, in the order in which they first run, by their names in it."""
-    window = window_for(len(entry.variants))
     network = [StageId("network", variant=variant) for variant in dict.fromkeys(entry.variants)]
-    stages = [TEXT, PROMPT, *network, StageId("decode", window=window)]
+    image = [ENCODE] if entry.sampler.from_image else []
+    stages = [TEXT, PROMPT, *image, *network, StageId("decode", window=entry.window)]
     return {stage.name: stage for stage in stages}
 
 

@@ -66,4 +66,4 @@ class Eager(fx.Interpreter):
         """|q · k| · scale ≤ |q| · |k| · scale (Cauchy and Schwarz)."""
         (query, key, *_), _ = super().fetch_args_kwargs_from_env(n)
         norms = query.norm(dim=-1).amax() * key.norm(dim=-1).amax()
-        return float(norms) / float(query.shape[-1]) ** 0.5
+        return float(norms / query.shape[-1] ** 0.5)

@@ -40,6 +40,11 @@ def golden_inputs(
     if any(call.prune and call.prune.alpha for call in entry.calls):
         shape = (len(entry.variants), batch, h * w)
         inputs["selection_noise"] = torch.randn(shape, generator=generator)
+    if entry.sampler.from_image:
+        picture = (batch, model.height, model.width, 3)
+        inputs["init_image"] = torch.randint(
+            0, 256, picture, dtype=torch.uint8, generator=generator
+        )
     return {name: np.asarray(tensor) for name, tensor in inputs.items()}
 
 
@@ -64,7 +69,7 @@ def golden_outputs(
 ) -> dict[str, np.ndarray]:
     """What the whole run must give. `model` has its weights."""
     batch = len(inputs["noise"])
-    extra = inputs.get("selection_noise")
+    extra, picture = inputs.get("selection_noise"), inputs.get("init_image")
     run = run_eagerly(
         model,
         entry.schedule,
@@ -73,5 +78,6 @@ def golden_outputs(
         float(inputs["guidance_scale"]),
         None if extra is None else torch.from_numpy(extra),
         progress,
+        init_image=None if picture is None else torch.from_numpy(picture),
     )
     return {"outputs.latents": run.latents, "outputs.image": run.image}

@@ -11,7 +11,7 @@ from .models import StableDiffusion
 from .passes.fold_skips import fold_skips
 from .sampler import LoweredSampler, lower, scheduler_from
 from .schedule import Call, Schedule
-from .stages import NetworkVariant, StageFactory
+from .stages import NetworkVariant, StageFactory, window_for
 
 
 @dataclass(frozen=True)
@@ -30,17 +30,25 @@ class LoweredSchedule:
         """The calls of the sampler that run, by number."""
         return tuple(k for k, call in enumerate(self.calls) if call.kind != "skip")
 
+    @property
+    def window(self) -> int:
+        """Length of the history's window."""
+        return window_for(self.sampler.rows)
+
 
 def lower_schedule(
     model: StableDiffusion, factory: StageFactory, schedule: Schedule
 ) -> LoweredSchedule:
     """Check `schedule` against `model`; raises `ScheduleError` or `SamplerError`."""
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
-    sampler = lower(scheduler, schedule.sampler.steps)
-    asked_by = f"{sampler.name} with {schedule.sampler.steps} steps"
+    steps, strength = schedule.sampler.steps, schedule.sampler.strength
+    sampler = lower(scheduler, steps, strength)
+    asked_by = f"{sampler.name} with {steps} steps"
+    if strength is not None:
+        asked_by += f" at strength {strength:g}"
     calls = schedule.resolve(len(sampler.timesteps), asked_by)
     folded = fold_skips(sampler, [call.kind for call in calls])
     running = [call for call in calls if call.kind != "skip"]
-    variants = tuple(factory.variant(schedule, call, len(running)) for call in running)
+    variants = tuple(factory.variant(schedule, call, folded.rows) for call in running)
     kept = tuple(factory.counts(schedule, c.prune).kept if c.prune else None for c in calls)
     return LoweredSchedule(schedule, calls, sampler.timesteps, folded, variants, kept)

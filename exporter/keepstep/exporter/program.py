@@ -40,9 +40,9 @@ class NetworkCall:
 class Program:
     """All that a plan is made of.
 
-    `stages` has `text`, `prompt`, `decode` and every network stage by name. `tables` maps what
-    the network derives from the timestep to an array with as many rows a call as it takes, and
-    `weights` has the type of every weight.
+    `stages` has `text`, `prompt`, `decode`, every network stage by name, and `encode` for a run
+    that starts from an image. `tables` maps what the network derives from the timestep to an
+    array with as many rows a call as it takes, and `weights` has the type of every weight.
     """
 
     name: str
@@ -99,9 +99,11 @@ def build_plan(
 
 
 def _calls(program: Program) -> list[Call]:
-    """Text, prompt, one launch for each network call, decode."""
+    """Text, prompt, the image's latents, one launch for each network call, decode."""
     runs = len(program.calls)
     calls = [_launch(program, "text", {}, {}), _launch(program, "prompt", {}, {})]
+    if program.sampler.from_image:  # the image is prediction −1: behind the oldest one
+        calls.append(_launch(program, "encode", {}, {"latents": Binding("history", runs)}))
     for run, call in enumerate(program.calls):
         # Predictions are stored downwards, so that the window of earlier ones begins behind
         # the row that this call writes (docs/plan-format.md, "The history grows downwards").
@@ -137,7 +139,8 @@ def _constants(program: Program) -> dict[str, np.ndarray]:
     rows = [*program.sampler.inputs, program.sampler.result]
     for run, row in enumerate(rows):
         coef[run, 0] = row[0]
-        coef[run, 1 : 1 + run] = row[run:0:-1]  # the newest prediction first
+        known = program.sampler.starts + run  # of the basis, before this call
+        coef[run, 1:known] = row[known - 1 : 0 : -1]  # the newest prediction first
     constants = {"coef": coef}
     read = {name for stage in program.stages.values() for name in stage.inputs}
     if "score_weights" in read:

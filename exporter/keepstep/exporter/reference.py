@@ -22,7 +22,7 @@ from .models.unet import branch_of, cut_path
 from .pruning.attach import CallContext, pruned
 from .pruning.dato import count_tokens
 from .sampler import scheduler_from
-from .schedule import Call, Schedule
+from .schedule import Call, Schedule, first_step
 
 Told = Mapping[str, Any]  # what the UNet is told of the prompt, as keyword arguments
 
@@ -45,21 +45,27 @@ def run_eagerly(
     guidance_scale: float,
     selection_noise: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
+    init_image: Tensor | None = None,
 ) -> EagerRun:
     """Sample with `schedule`.
 
     noise (B, C, h, w), conditions as `model.embed` gives them, selection_noise (R, B, N) for the R
-    calls that run.
+    calls that run, init_image uint8 (B, H, W, 3) if the sampler has a strength.
     """
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
     scheduler.set_timesteps(schedule.sampler.steps)
-    calls = schedule.resolve(len(scheduler.timesteps), type(scheduler).__name__)
+    run = EagerRun(np.empty(0), np.empty(0))
+    timesteps, sample = scheduler.timesteps, noise * scheduler.init_noise_sigma
+    if schedule.sampler.strength is not None:
+        assert init_image is not None
+        start = time.perf_counter()
+        timesteps, sample = _from_image(model, schedule, scheduler, noise, init_image)
+        run.seconds.append(("encode", time.perf_counter() - start))
+    calls = schedule.resolve(len(timesteps), type(scheduler).__name__)
     told = unet_arguments(conditions)
     network = _Network(model, schedule)
-    sample = noise * scheduler.init_noise_sigma
     guided = torch.zeros_like(noise)
-    run = EagerRun(np.empty(0), np.empty(0))
-    for k, (call, t) in enumerate(zip(calls, scheduler.timesteps, strict=True)):
+    for k, (call, t) in enumerate(zip(calls, timesteps, strict=True)):
         start = time.perf_counter()
         if call.kind != "skip":
             twice = torch.cat([sample, sample])
@@ -80,6 +86,22 @@ def run_eagerly(
     run.latents = sample.numpy()
     run.image = picture.to(torch.uint8).numpy()
     return run
+
+
+def _from_image(
+    model: StableDiffusion, schedule: Schedule, scheduler: Any, noise: Tensor, init_image: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Timesteps and first latents of a run from an image, as diffusers' img2img makes them."""
+    sampler, vae = schedule.sampler, model.vae
+    assert sampler.strength is not None
+    begin = first_step(sampler.steps, sampler.strength) * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(begin)
+    timesteps = scheduler.timesteps[begin:]
+    picture = init_image.permute(0, 3, 1, 2) / 127.5 - 1
+    latents = vae.encode(picture).latent_dist.mode() - (vae.config.shift_factor or 0)
+    latents = latents * vae.config.scaling_factor
+    return timesteps, scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(noise)))
 
 
 class _Network:

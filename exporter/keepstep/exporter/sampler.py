@@ -4,6 +4,9 @@ Every deterministic scheduler is linear in the start noise and in the prediction
 scheduler object is run once, in float64, on basis vectors, and the coefficients are read off: the
 input of call k is `inputs[k] @ [noise, prediction 0, prediction 1, …]`. No scheduler is written
 again here, and none exists at run time.
+
+A run may start from an image instead of pure noise (SDEdit): `add_noise` is linear in both, so the
+image's latents are one more basis vector, "prediction −1".
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from numpy.typing import NDArray
 
 from .errors import SamplerError
-from .schedule import Sampler
+from .schedule import Sampler, first_step
 
 # Some schedulers cast to float32 inside, so their coefficients carry about 1e-7.
 LINEAR_TOLERANCE = 1e-4
@@ -33,15 +36,28 @@ PROBE_SCALE = 100.0  # large enough for any clipping or thresholding to bite
 class LoweredSampler:
     """Coefficients over the basis [noise, prediction 0, …, prediction R−1].
 
-    `inputs` has shape (R, 1 + R): row k makes call k's input (already scaled for the network).
-    `result` has shape (1 + R,) and makes the final latents. `noise` is standard normal: the
-    scheduler's initial sigma is in the coefficients. `timesteps[k]` is what call k is told.
+    A run from an image has its latents behind the noise: [noise, image, prediction 0, …]. With S
+    vectors at the start (1 or 2), `inputs` has shape (R, S + R): row k makes call k's input
+    (already scaled for the network). `result` has shape (S + R,) and makes the final latents.
+    `noise` is standard normal: the scheduler's initial sigma is in the coefficients.
+    `timesteps[k]` is what call k is told.
     """
 
     name: str
     inputs: NDArray[np.float64]
     result: NDArray[np.float64]
     timesteps: tuple[float, ...]
+    from_image: bool = False
+
+    @property
+    def starts(self) -> int:
+        """S: the vectors of the basis that are no predictions."""
+        return 2 if self.from_image else 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of the history that a run writes: its predictions, and its image's latents."""
+        return len(self.result) - 1  # all of the basis but the noise
 
 
 def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixin:
@@ -72,13 +88,16 @@ def _is_scheduler(cls: object) -> bool:
     return isinstance(cls, type) and issubclass(cls, SchedulerMixin)
 
 
-def lower(scheduler: SchedulerMixin, steps: int) -> LoweredSampler:
-    """Probe `scheduler` over `steps` steps; raises `SamplerError` if it is no fixed linear map."""
+def lower(scheduler: SchedulerMixin, steps: int, strength: float | None = None) -> LoweredSampler:
+    """Probe `scheduler` over `steps` steps, from an image if there is a `strength`.
+
+    Raises `SamplerError` if it is no fixed linear map.
+    """
     name = type(scheduler).__name__
     try:
-        _check_repeatable(scheduler, steps)
-        lowered = _probe(scheduler, steps)
-        _check_linear(scheduler, steps, lowered)
+        _check_repeatable(scheduler, steps, strength)
+        lowered = _probe(scheduler, steps, strength)
+        _check_linear(scheduler, steps, strength, lowered)
     except (SamplerError, AssertionError):  # refused by us, or a fault of ours
         raise
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
@@ -86,26 +105,59 @@ def lower(scheduler: SchedulerMixin, steps: int) -> LoweredSampler:
     return lowered
 
 
-def _run(
-    scheduler: SchedulerMixin, steps: int, noise: torch.Tensor, predictions: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Run the scheduler elementwise on `noise` (dim,).
+def _begin(scheduler: SchedulerMixin, steps: int, strength: float | None) -> torch.Tensor:
+    """Make `scheduler` ready for a run; gives the timesteps of its calls."""
+    scheduler.set_timesteps(steps)
+    timesteps: torch.Tensor = scheduler.timesteps
+    if strength is None:
+        return timesteps
+    begin = first_step(steps, strength) * scheduler.order
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(begin)
+    return timesteps[begin:]
 
-    Prediction k is `predictions[k]`, or the k-th basis vector of dim where none are given.
+
+def _first_sample(
+    scheduler: SchedulerMixin, timesteps: torch.Tensor, starts: torch.Tensor
+) -> torch.Tensor:
+    """The latents before the first call (dim,): noise alone, or the image with noise on it."""
+    if len(starts) == 1:
+        return starts[0] * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    add_noise = getattr(scheduler, "add_noise", None)
+    if add_noise is None:
+        raise SamplerError(
+            f"{type(scheduler).__name__} cannot add noise to an image: remove `strength` from "
+            "`sampler`, or use a scheduler such as DDIM, PNDM, Euler or DPM-Solver++"
+        )
+    noise, image = starts.view(2, 1, 1, 1, -1)
+    noisy: torch.Tensor = add_noise(image, noise, timesteps[:1])
+    return noisy.reshape(-1).to(torch.float64)
+
+
+def _run(
+    scheduler: SchedulerMixin,
+    steps: int,
+    strength: float | None,
+    starts: torch.Tensor,
+    predictions: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the scheduler elementwise from `starts` (S, dim).
+
+    Prediction k is `predictions[k]`, or basis vector S + k of dim where none are given.
     Returns the calls' inputs (R, dim) and the result (dim,).
     """
-    scheduler.set_timesteps(steps)
-    shape = (1, 1, 1, noise.numel())
-    sample = noise * float(getattr(scheduler, "init_noise_sigma", 1.0))
+    timesteps = _begin(scheduler, steps, strength)
+    sample = _first_sample(scheduler, timesteps, starts)
+    shape = (1, 1, 1, sample.numel())
     inputs = []
-    for k, t in enumerate(scheduler.timesteps):
+    for k, t in enumerate(timesteps):
         scaled = sample.view(shape)
         if hasattr(scheduler, "scale_model_input"):
             scaled = scheduler.scale_model_input(scaled, t)
         inputs.append(scaled.reshape(-1).clone())
         if predictions is None:
-            prediction = torch.zeros_like(noise)
-            prediction[1 + k] = 1.0
+            prediction = torch.zeros_like(sample)
+            prediction[len(starts) + k] = 1.0
         else:
             prediction = predictions[k]
         step = scheduler.step(prediction.view(shape), t, sample.view(shape), return_dict=False)
@@ -113,26 +165,26 @@ def _run(
     return torch.stack(inputs), sample
 
 
-def _probe(scheduler: SchedulerMixin, steps: int) -> LoweredSampler:
-    scheduler.set_timesteps(steps)
-    timesteps = tuple(float(t) for t in scheduler.timesteps)
-    noise = torch.zeros(1 + len(timesteps), dtype=torch.float64)
-    noise[0] = 1.0
-    inputs, result = _run(scheduler, steps, noise, None)
+def _probe(scheduler: SchedulerMixin, steps: int, strength: float | None) -> LoweredSampler:
+    timesteps = tuple(float(t) for t in _begin(scheduler, steps, strength))
+    starts = 1 if strength is None else 2
+    basis = torch.eye(starts, starts + len(timesteps), dtype=torch.float64)
+    inputs, result = _run(scheduler, steps, strength, basis, None)
     # An input can only depend on what came before it; anything else is a misreading of ours.
-    assert not torch.triu(inputs[:, 1:]).any(), "a scheduler's coefficients are not causal"
+    assert not torch.triu(inputs[:, starts:]).any(), "a scheduler's coefficients are not causal"
     return LoweredSampler(
         name=type(scheduler).__name__,
         inputs=inputs.numpy(),
         result=result.numpy(),
         timesteps=timesteps,
+        from_image=strength is not None,
     )
 
 
-def _check_repeatable(scheduler: SchedulerMixin, steps: int) -> None:
+def _check_repeatable(scheduler: SchedulerMixin, steps: int, strength: float | None) -> None:
     """Run twice on the same numbers: a deterministic scheduler gives the same bits."""
-    basis = _random_basis(scheduler, steps)
-    first, second = (_run(scheduler, steps, basis[0], basis[1:])[1] for _ in range(2))
+    basis = _random_basis(scheduler, steps, strength)
+    first, second = (_run(scheduler, steps, strength, *basis)[1] for _ in range(2))
     if not torch.equal(first, second):
         raise SamplerError(
             f"{type(scheduler).__name__} draws noise while it samples, so its run is not a fixed "
@@ -140,24 +192,31 @@ def _check_repeatable(scheduler: SchedulerMixin, steps: int) -> None:
         )
 
 
-def _check_linear(scheduler: SchedulerMixin, steps: int, lowered: LoweredSampler) -> None:
+def _check_linear(
+    scheduler: SchedulerMixin, steps: int, strength: float | None, lowered: LoweredSampler
+) -> None:
     """Run on large random numbers: the answer is the one that the matrix gives."""
-    basis = _random_basis(scheduler, steps)
-    first = _run(scheduler, steps, basis[0], basis[1:])[1].numpy()
+    basis = _random_basis(scheduler, steps, strength)
+    first = _run(scheduler, steps, strength, *basis)[1].numpy()
     scale = np.abs(lowered.result).max() * PROBE_SCALE
-    if np.abs(first - lowered.result @ basis.numpy()).max() > LINEAR_TOLERANCE * scale:
+    expected = lowered.result @ torch.cat(basis).numpy()
+    if np.abs(first - expected).max() > LINEAR_TOLERANCE * scale:
         config = scheduler.config
         causes = [key for key in ("thresholding", "clip_sample") if config.get(key)]
         why = f" (`{causes[0]}` is on: set it to false in `sampler`)" if causes else ""
+        given = "the image and the predictions" if lowered.from_image else "the predictions"
         raise SamplerError(
-            f"{lowered.name} is not linear in the predictions{why}, so it has no coefficients; "
+            f"{lowered.name} is not linear in {given}{why}, so it has no coefficients; "
             "use a linear scheduler such as DDIM, PNDM, Euler or DPM-Solver++"
         )
 
 
-def _random_basis(scheduler: SchedulerMixin, steps: int) -> torch.Tensor:
-    """Large random start noise (row 0) and predictions, float64, the same every time."""
-    scheduler.set_timesteps(steps)
+def _random_basis(
+    scheduler: SchedulerMixin, steps: int, strength: float | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Large random starts and predictions, float64, the same every time."""
+    starts = 1 if strength is None else 2
     generator = torch.Generator().manual_seed(0)
-    shape = (1 + len(scheduler.timesteps), 64)
-    return PROBE_SCALE * torch.randn(shape, dtype=torch.float64, generator=generator)
+    shape = (starts + len(_begin(scheduler, steps, strength)), 64)
+    basis = PROBE_SCALE * torch.randn(shape, dtype=torch.float64, generator=generator)
+    return basis[:starts], basis[starts:]

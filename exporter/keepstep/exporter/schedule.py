@@ -48,11 +48,26 @@ class Sampler(BaseModel):
 
     scheduler: str
     steps: Annotated[int, Field(ge=1, le=1000, strict=True)]
+    strength: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None  # from an image
+
+    @model_validator(mode="after")
+    def _some_step_remains(self) -> Sampler:
+        if self.strength is not None and first_step(self.steps, self.strength) == self.steps:
+            raise ValueError(
+                f"strength {self.strength:g} leaves none of {self.steps} steps: give a strength "
+                f"of at least 1/{self.steps}, or more steps"
+            )
+        return self
 
     @property
     def overrides(self) -> dict[str, Any]:
         """Config entries that differ from the model folder's scheduler config."""
         return dict(self.model_extra or {})
+
+
+def first_step(steps: int, strength: float) -> int:
+    """Steps that a run from an image leaves out, as `get_timesteps` of diffusers' img2img."""
+    return steps - min(int(steps * strength), steps)
 
 
 class Cache(_Frozen):

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from .errors import ScheduleError
 from .models import StableDiffusion
-from .models.modules import Decoder, NetworkCall
+from .models.modules import Decoder, Encoder, NetworkCall
 from .models.unet import cut_path, up_path
 from .passes.colour import colour
 from .passes.cut import cut_node
@@ -54,7 +54,7 @@ class NetworkVariant:
 
 @dataclass(frozen=True)
 class StageId:
-    """Which stage of a model: text, prompt, time, decode, or a variant of the network."""
+    """Which stage of a model: text, prompt, time, encode, decode, or a variant of the network."""
 
     part: str
     window: int = 0  # of decode
@@ -66,7 +66,7 @@ class StageId:
         return self.variant.name if self.variant else self.part
 
 
-TEXT, PROMPT, TIME = StageId("text"), StageId("prompt"), StageId("time")
+TEXT, PROMPT, TIME, ENCODE = (StageId(part) for part in ("text", "prompt", "time", "encode"))
 
 
 def is_half(name: str) -> bool:
@@ -78,9 +78,9 @@ def is_half(name: str) -> bool:
     return name.startswith(("prompt.", "time.")) or name == "cached"
 
 
-def window_for(runs: int) -> int:
-    """Length of the history's window for a plan whose network runs `runs` times."""
-    return -(-runs // WINDOW_STEP) * WINDOW_STEP
+def window_for(rows: int) -> int:
+    """Length of the history's window for a plan that writes `rows` rows of it."""
+    return -(-rows // WINDOW_STEP) * WINDOW_STEP
 
 
 class StageFactory:
@@ -91,6 +91,7 @@ class StageFactory:
         self.batch = batch
         self.conditions = tuple(model.conditions(batch))
         self.text = cache(self._text)
+        self.encode = cache(self._encode)
         self.decode = cache(self._decode)
         self.network = cache(self._network)
         self.prompt = cache(self._prompt)
@@ -103,12 +104,17 @@ class StageFactory:
             return self.network(stage.variant)
         if stage.part == "decode":
             return self.decode(stage.window)
-        return {"text": self.text, "prompt": self.prompt, "time": self.time}[stage.part]()
+        parts = {TEXT: self.text, PROMPT: self.prompt, TIME: self.time, ENCODE: self.encode}
+        return parts[stage]()
 
     def identity(self, stage: StageId) -> dict[str, object]:
         """All that the stage depends on beside this program: what its cache key is made of."""
         model, variant = self.model, stage.variant
-        components = {"text": tuple(model.text_encoders), "decode": ("vae",)}
+        components = {
+            "text": tuple(model.text_encoders),
+            "encode": ("vae",),
+            "decode": ("vae",),
+        }
         configs = components.get(stage.part, ("unet",))
         return {
             "part": stage.part,
@@ -128,14 +134,17 @@ class StageFactory:
 
     def needs_float32(self, stage: StageId) -> bool:
         """Whether the checkpoint's authors say that the stage overflows in half precision."""
-        return stage.part == "decode" and bool(self.model.vae.config.get("force_upcast"))
+        return stage.part in ("encode", "decode") and bool(self.model.vae.config.force_upcast)
 
-    def variant(self, schedule: Schedule, call: Call, runs: int) -> NetworkVariant:
-        """The network stage that `call` of `schedule` needs; raises `ScheduleError`."""
+    def variant(self, schedule: Schedule, call: Call, rows: int) -> NetworkVariant:
+        """The network stage that `call` of `schedule` needs; raises `ScheduleError`.
+
+        rows   of the history, as many as the run writes
+        """
         if call.prune:
             self.counts(schedule, call.prune)
         cut = cut_path(self.model.unet, schedule.cache, schedule.name) if schedule.cache else None
-        return NetworkVariant(call.kind, call.prune, cut, window_for(runs))
+        return NetworkVariant(call.kind, call.prune, cut, window_for(rows))
 
     def counts(self, schedule: Schedule, prune: Prune) -> TokenCounts:
         """Static token counts of `prune`; raises `ScheduleError` if they do not fit the model."""
@@ -186,6 +195,12 @@ class StageFactory:
             for prefix in ("", "negative_")
         }
         return _whole("text", trace(module, inputs), outputs)
+
+    def _encode(self) -> StageSource:
+        """The image that a run starts from, as latents."""
+        shape = (self.batch, self.model.height, self.model.width, 3)
+        inputs = {"init_image": torch.zeros(shape, dtype=torch.uint8)}
+        return _whole("encode", trace(Encoder(self.model.vae), inputs), ("latents",))
 
     def _decode(self, window: int) -> StageSource:
         inputs = self._loop_inputs(window)

@@ -89,6 +89,22 @@ def unet_arguments(conditions: Mapping[str, Tensor]) -> dict[str, Any]:
     return arguments
 
 
+class Encoder(nn.Module):
+    """The image that a run starts from, uint8 (B, H, W, 3) → its latents (1, 2, B, C, h, w)."""
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, init_image: Tensor) -> Tensor:
+        """The mode of the posterior, in float32; both halves are alike, so that guidance
+        leaves them as they are."""
+        picture = (init_image.float() / 255 * 2 - 1).permute(0, 3, 1, 2)
+        latents = self.vae.encode(picture).latent_dist.mode()
+        latents = (latents - (self.vae.config.shift_factor or 0)) * self.vae.config.scaling_factor
+        return torch.stack([latents, latents]).unsqueeze(0)
+
+
 class NetworkCall(nn.Module):
     """One call of the network: (1, 2, B, C, h, w) predictions in float32, before guidance."""
 

@@ -18,11 +18,12 @@ def fold_skips(sampler: LoweredSampler, kinds: Sequence[Kind]) -> LoweredSampler
     """
     assert len(kinds) == len(sampler.timesteps) and kinds[0] != "skip"
     runs = [k for k, kind in enumerate(kinds) if kind != "skip"]
-    fold = np.zeros((1 + len(kinds), 1 + len(runs)))
-    fold[0, 0] = 1.0
+    starts = sampler.starts
+    fold = np.zeros((starts + len(kinds), starts + len(runs)))
+    fold[:starts, :starts] = np.eye(starts)
     for k in range(len(kinds)):
-        last_run = sum(run <= k for run in runs)  # counts from 1, as column 0 is the noise
-        fold[1 + k, last_run] = 1.0
+        last_run = sum(run <= k for run in runs) - 1
+        fold[starts + k, starts + last_run] = 1.0
     return replace(
         sampler,
         inputs=(sampler.inputs @ fold)[runs],

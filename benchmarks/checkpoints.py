@@ -1,0 +1,191 @@
+"""Checkpoints of the published architectures whose weights are zeros or random numbers.
+
+What an export takes and how fast a plan plays depend on shapes, so neither needs a download. The
+configurations in checkpoints.json are as published; names and shapes come from the classes.
+
+Usage: python benchmarks/checkpoints.py sd15|sd21|sdxl OUT [--weights zero|random]
+           [--dtype float16|bfloat16|float32] [--seed N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import diffusers
+import torch
+import transformers
+from tokenizers.pre_tokenizers import ByteLevel
+
+Config = Mapping[str, Any]
+Architecture = Mapping[str, Config]  # model_index and the components by name → configuration
+Shape = tuple[int, ...]
+
+ARCHITECTURES: Mapping[str, Architecture] = json.loads(
+    Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
+)
+WEIGHTS = ("zero", "random")
+DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}  # as safetensors calls them
+CHUNK = 1 << 22  # random numbers drawn at a time: 16 MiB
+
+# Component → the names of its configuration and of its weights in a diffusers folder.
+FILES = {
+    "unet": ("config.json", "diffusion_pytorch_model.safetensors"),
+    "vae": ("config.json", "diffusion_pytorch_model.safetensors"),
+    "text_encoder": ("config.json", "model.safetensors"),
+    "text_encoder_2": ("config.json", "model.safetensors"),
+    "scheduler": ("scheduler_config.json", None),
+    "tokenizer": ("tokenizer_config.json", None),
+    "tokenizer_2": ("tokenizer_config.json", None),
+}
+
+
+def write_checkpoint(
+    architecture: Architecture,
+    folder: Path,
+    weights: str = "zero",
+    dtype: str = "float16",
+    seed: int = 0,
+) -> Path:
+    """Write `folder` as `DiffusionPipeline.from_pretrained` reads it; gives it back.
+
+    weights   `zero`: holes in sparse files, which take no disk; for what looks at shapes alone.
+              `random`: numbers that stay in range through the network; for what computes (on
+              zeros a GPU draws less power and clocks higher). The same for the same seed.
+    Raises `OSError`; the folder is then not there.
+    """
+    if folder.exists():
+        raise FileExistsError(f"{folder}: exists already: remove it, or choose another place")
+    draft = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        draft.mkdir(parents=True)
+        _write_json(draft / "model_index.json", architecture["model_index"])
+        for name, (config_file, weights_file) in FILES.items():
+            if name not in architecture:
+                continue
+            config = architecture[name]
+            (draft / name).mkdir()
+            _write_json(draft / name / config_file, config)
+            if weights_file:
+                random = torch.Generator().manual_seed(seed) if weights == "random" else None
+                _write_weights(draft / name / weights_file, shapes(config), dtype, random)
+            elif name.startswith("tokenizer"):
+                _write_json(draft / name / "vocab.json", vocabulary())
+                (draft / name / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+        return draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def shapes(config: Config) -> dict[str, Shape]:
+    """Names and shapes of a network's weights, as in its published file."""
+    with torch.device("meta"):
+        if "architectures" in config:
+            network = getattr(transformers, config["architectures"][0])(
+                transformers.CLIPTextConfig(**config)
+            )
+        else:
+            network = getattr(diffusers, config["_class_name"]).from_config(dict(config))
+    found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    if "architectures" not in config:
+        return found
+    # transformers 5 leaves out a prefix that published files have; it reads both.
+    return {
+        name if name.startswith("text_") else f"text_model.{name}": shape
+        for name, shape in found.items()
+    }
+
+
+def vocabulary() -> dict[str, int]:
+    """The tokens of CLIP's vocabulary that are no merges, with the ids that they have there.
+
+    Bytes, alone and at the end of a word, and the two special tokens: every letter is a token.
+    """
+    letters = sorted(ByteLevel.alphabet())
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
+    return {token: i for i, token in enumerate(tokens)} | {
+        "<|startoftext|>": 49406,
+        "<|endoftext|>": 49407,
+    }
+
+
+def _write_json(path: Path, data: Config) -> None:
+    path.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_weights(
+    path: Path, tensors: Mapping[str, Shape], dtype: str, random: torch.Generator | None
+) -> None:
+    """A safetensors file: zeros, or numbers drawn from `random`.
+
+    The library's writer wants all tensors in memory. The format is eight bytes for the length of a
+    JSON header, the header, and the tensors: https://github.com/huggingface/safetensors#format
+    """
+    target: torch.dtype = getattr(torch, dtype)
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in tensors.items():
+        begin, end = end, end + prod(shape) * target.itemsize
+        header[name] = {
+            "dtype": DTYPES[dtype],
+            "shape": shape,
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        if random:
+            _write_random(file, tensors, target, random)
+        else:
+            file.truncate(8 + len(text) + end)
+
+
+def _write_random(
+    file: BinaryIO, tensors: Mapping[str, Shape], dtype: torch.dtype, random: torch.Generator
+) -> None:
+    for name, shape in tensors.items():
+        for piece in _pieces(name, shape, random):
+            file.write(piece.to(dtype).view(torch.uint8).numpy().tobytes())
+
+
+def _pieces(name: str, shape: Shape, random: torch.Generator) -> Iterator[torch.Tensor]:
+    """A tensor in float32, flat and in pieces, such that a layer's output is as large as its input.
+
+    Norms scale by 1, biases are 0, and other weights have a deviation of 1/√fan-in.
+    """
+    count = prod(shape)
+    if len(shape) == 1:
+        yield torch.full(shape, 1.0 if name.endswith("weight") else 0.0)
+        return
+    deviation = prod(shape[1:]) ** -0.5
+    for begin in range(0, count, CHUNK):
+        size = min(CHUNK, count - begin)
+        yield deviation * torch.randn(size, generator=random)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("architecture", choices=ARCHITECTURES)
+    parser.add_argument("out", type=Path, help="the folder to write")
+    parser.add_argument("--weights", choices=WEIGHTS, default="zero")
+    parser.add_argument("--dtype", choices=DTYPES, default="float16")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    try:
+        write_checkpoint(
+            ARCHITECTURES[given.architecture], given.out, given.weights, given.dtype, given.seed
+        )
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
