@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime.lora_bundle import write_lora_bundle
 from runtime.toy_bundle import write_bundle
 
 from keepstep.runtime import Bundle, Player
@@ -25,3 +26,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def player(bundle: Bundle) -> Iterator[Player]:
     with bundle.player("toy", threads=1) as player:
         yield player
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle that is all weights; tests leave it as it is."""
+    return Bundle.open(write_lora_bundle(tmp_path_factory.mktemp("lora") / "bundle"))

@@ -119,10 +119,17 @@ def test_paths_that_are_quoted_alike_are_each_checked(folder: Path) -> None:
 
 
 def test_the_tokenizers_path_is_checked(folder: Path) -> None:
-    manifest(folder, lambda m: m["tokenizer"].update(file="../tokenizer.json"))
-    assert "tokenizer.file" in refused(folder, 3)
-    manifest(folder, lambda m: m["tokenizer"].update(file="tokenizer/other.json"))
-    assert "tokenizer.file: 'tokenizer/other.json' is not listed" in refused(folder, 4)
+    place = "tokenizers.token_ids.file"
+    manifest(folder, lambda m: m["tokenizers"]["token_ids"].update(file="../tokenizer.json"))
+    assert place in refused(folder, 3)
+    manifest(folder, lambda m: m["tokenizers"]["token_ids"].update(file="tokenizer/other.json"))
+    assert f"{place}: 'tokenizer/other.json' is not listed" in refused(folder, 4)
+
+
+@pytest.mark.parametrize("name", ["", "token ids", "ü", "x" * 201])
+def test_a_tokenizers_name_is_checked(folder: Path, name: str) -> None:
+    manifest(folder, lambda m: m["tokenizers"].update({name: m["tokenizers"]["token_ids"]}))
+    assert "bundle.json: tokenizers: expected 1 to 200 characters" in refused(folder, 5)
 
 
 @pytest.mark.parametrize("link", ["weights.safetensors", "stages", "bundle.json"])
@@ -268,9 +275,9 @@ def test_a_safetensors_header_that_claims_much_is_refused(folder: Path) -> None:
 
 def test_a_bundle_without_tokenizer_has_none(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "toy")
-    seal(folder, tokenizer=None)
+    seal(folder, tokenizers={})
     bundle = Bundle.open(folder)
-    assert bundle.tokenizer is None
+    assert bundle.tokenizers == {}
     with bundle.player("toy", "null") as player, pytest.raises(InputError, match="no prompt"):
         player.encode("a")
 

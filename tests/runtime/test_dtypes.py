@@ -89,7 +89,7 @@ def copy_bundle(folder: Path, dtype: str, table: np.ndarray) -> Path:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     (folder / "copy.onnx").write_bytes(model.SerializeToString())
-    seal(folder, tokenizer=None)
+    seal(folder, tokenizers={})
     return folder
 
 

@@ -26,7 +26,10 @@ MANIFEST = Manifest(
     model={"name": "toy – é"},
     plans=("toy", "full"),
     files={"plans/toy.json": FileEntry(7, "0" * 64), "a": FileEntry(0, "f" * 64)},
-    tokenizer=Tokenizer("tokenizer/tokenizer.json", 77, 49407),
+    tokenizers={
+        "token_ids": Tokenizer("tokenizer/tokenizer.json", 77, 49407),
+        "token_ids_2": Tokenizer("tokenizer_2/tokenizer.json", 77, 0),
+    },
 )
 
 
@@ -50,9 +53,9 @@ def test_a_written_plan_has_one_line_a_value_call_and_step() -> None:
     assert json.loads(plan_to_json(plan)) == json.loads(text_of(toy()))
 
 
-@pytest.mark.parametrize("tokenizer", [None, MANIFEST.tokenizer])
-def test_a_manifest_survives_being_written(tokenizer: Tokenizer | None) -> None:
-    manifest = dataclasses.replace(MANIFEST, tokenizer=tokenizer)
+@pytest.mark.parametrize("tokenizers", [{}, MANIFEST.tokenizers])
+def test_a_manifest_survives_being_written(tokenizers: dict[str, Tokenizer]) -> None:
+    manifest = dataclasses.replace(MANIFEST, tokenizers=tokenizers)
     assert manifest_from_json(manifest_to_json(manifest)) == manifest
 
 
@@ -63,7 +66,8 @@ def test_a_manifest_survives_being_written(tokenizer: Tokenizer | None) -> None:
         (1, lambda m: m.update(file={}), "unknown field 'file'"),
         (1, lambda m: m["model"].update(x=1), "model.x: expected a string, found 1"),
         (1, lambda m: m.update(plans="toy"), "plans: expected a list"),
-        (1, lambda m: m["tokenizer"].pop("pad"), "tokenizer: field 'pad' is missing"),
+        (1, lambda m: m.update(tokenizers=None), "tokenizers: expected an object"),
+        (1, lambda m: m["tokenizers"]["token_ids"].pop("pad"), "field 'pad' is missing"),
         (1, lambda m: m["files"]["a"].update(sha256="0" * 63), "expected 64 hex digits"),
         (1, lambda m: m["files"]["a"].update(sha256="g" * 64), "expected 64 hex digits"),
         (1, lambda m: m["files"]["a"].update(bytes=True), "files.a.bytes: expected an int"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from plans.make import mutated
 from plans.valid import VALID
-from runtime.toy_bundle import inputs, played, seal, write_bundle
+from runtime.toy_bundle import TOKENIZER, inputs, played, seal, write_bundle
 
 from keepstep.runtime import BackendError, Bundle, BundleError, InputError, Player
 from keepstep.runtime.plan import Call
@@ -214,6 +214,23 @@ def test_prompts_must_fit_the_plan(player: Player) -> None:
         player.encode([7])  # type: ignore[list-item]
 
 
+def test_every_tokenizer_makes_its_own_inputs(tmp_path: Path) -> None:
+    plan = mutated(lambda plan: None)
+    for i, name in enumerate(("negative_token_ids", "token_ids_2", "negative_token_ids_2")):
+        plan["values"][name] = {**plan["values"]["token_ids"], "offset": 1792 + 256 * i}
+    plan["arena_bytes"] = 1792 + 256 * 3
+    folder = write_bundle(tmp_path / "two", plan)
+    seal(folder, tokenizers={"token_ids": TOKENIZER, "token_ids_2": {**TOKENIZER, "pad": 0}})
+    with Bundle.open(folder).player("toy", "null") as player:
+        encoded = player.encode("a", "red apple")
+    assert {name: ids.tolist() for name, ids in encoded.items()} == {
+        "token_ids": [[0, 4, 1, 2]],
+        "negative_token_ids": [[0, 5, 6, 1]],
+        "token_ids_2": [[0, 4, 1, 0]],
+        "negative_token_ids_2": [[0, 5, 6, 1]],
+    }
+
+
 def test_the_null_backend_counts_launches_and_gives_zeros(bundle: Bundle) -> None:
     from keepstep.runtime.backends.null import NullSession
 
@@ -247,7 +264,7 @@ def test_an_engine_that_fails_is_named(player: Player, monkeypatch: pytest.Monke
 
 
 def test_a_tokenizer_that_does_not_fit_the_plan_is_refused(folder: Path) -> None:
-    seal(folder, tokenizer={"file": "tokenizer/tokenizer.json", "length": 2**53, "pad": 2})
+    seal(folder, tokenizers={"token_ids": {**TOKENIZER, "length": 2**53}})
     with (
         Bundle.open(folder).player("toy", "null") as player,
         pytest.raises(BundleError, match=r"input token_ids is int64\[1, 4\], but"),

@@ -41,6 +41,18 @@ def test_scalars_have_no_axes(tmp_path: Path) -> None:
     assert file.type("b") is None
 
 
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [("", {}), ('"__metadata__": null, ', {}), ('"__metadata__": {"x": "y"}, ', {"x": "y"})],
+)
+def test_what_a_writer_notes_beside_the_tensors_is_given(
+    header: str, expected: dict[str, str], tmp_path: Path
+) -> None:
+    text = f'{{{header}"a": {{"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}}}'.encode()
+    (tmp_path / "x").write_bytes(struct.pack("<Q", len(text)) + text + b"\1")
+    assert TensorFile(tmp_path / "x").metadata == expected
+
+
 @pytest.mark.parametrize("dtype", ITEM_BYTES)
 def test_a_view_of_the_arena_is_its_memory(dtype: str) -> None:
     arena = Arena(1024)

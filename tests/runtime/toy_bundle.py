@@ -23,6 +23,7 @@ CONSTANTS = {
     "times": RNG.normal(size=(2, 4)).astype(np.float32),
 }
 KERNEL = RNG.normal(size=(4, 4)).astype(np.float32)
+TOKENIZER = {"file": "tokenizer/tokenizer.json", "length": 4, "pad": 2}
 WORDS = {"<start>": 0, "<end>": 1, "<pad>": 2, "<unknown>": 3, "a": 4, "red": 5, "apple": 6}
 
 SAMPLER = [("Concat", ["noise", "history"], "all", {"axis": 0}), ("MatMul", ["coef", "all"], "x")]
@@ -156,7 +157,7 @@ def seal(folder: Path, **changes: Any) -> None:
         "producer": "tests",
         "model": {"name": "toy"},
         "plans": sorted(path.stem for path in (folder / "plans").glob("*.json")),
-        "tokenizer": {"file": "tokenizer/tokenizer.json", "length": 4, "pad": 2},
+        "tokenizers": {"token_ids": TOKENIZER},
         "files": files,
     }
     (folder / "bundle.json").write_text(json.dumps({**manifest, **changes}))

@@ -152,6 +152,8 @@ def run(
     negative_prompt: Annotated[str, typer.Option(help="What to avoid.")] = "",
     guidance_scale: Annotated[float, typer.Option(help="How closely to follow the prompt.")] = 5.0,
     seed: Annotated[int, typer.Option(help="Of the start noise.")] = 0,
+    init_image: Annotated[Path | None, typer.Option(help="What img2img starts from.")] = None,
+    lora: Annotated[list[str] | None, typer.Option(help="FILE or FILE:SCALE; repeat.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A PNG file.")] = None,
     inputs: Annotated[Path | None, typer.Option(help="The raw form: a safetensors file.")] = None,
     outputs: Annotated[Path | None, typer.Option(help="The raw form: where results go.")] = None,
@@ -170,6 +172,8 @@ def run(
         raise InputError("give either --prompt and -o, or --inputs and --outputs")
     if (output if inputs is not None else outputs) is not None:
         raise InputError("-o goes with --prompt, --outputs with --inputs: give one pair of them")
+    if inputs is not None and init_image is not None:
+        raise InputError("--init-image goes with --prompt: --inputs holds the array init_image")
     written = output if inputs is None else outputs
     if written is None:
         raise InputError(
@@ -179,6 +183,7 @@ def run(
         )
     play.check_target(written, ".png" if inputs is None else ".safetensors")
     opened, name = _open(bundle, plan)
+    opened = opened.with_loras(map(play.lora, lora or []))
     with opened.player(name, backend, threads=threads) as player, _progress() as report:
 
         def progress(done: int, total: int, _call: object) -> None:
@@ -188,7 +193,7 @@ def run(
             seconds = play.arrays(player, inputs, written, progress)
         else:
             assert prompt is not None
-            request = play.Request(prompt, negative_prompt, guidance_scale, seed)
+            request = play.Request(prompt, negative_prompt, guidance_scale, seed, init_image)
             seconds = play.picture(player, request, written, progress)
     _say(f"{written}: {name}, {seconds:.2f} s")
 

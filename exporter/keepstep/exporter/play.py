@@ -18,6 +18,7 @@ from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError, KeepstepError
 
 from .bench_cells import noise
+from .conditioning import init_image, micro_conditions
 
 Progress = Callable[[int, int, Any], None]
 
@@ -30,6 +31,16 @@ class Request:
     negative_prompt: str = ""
     guidance_scale: float = 5.0
     seed: int = 0
+    init_image: Path | None = None
+
+
+def lora(text: str) -> tuple[str, float]:
+    """A LoRA's file and scale from FILE or FILE:SCALE; any other colon is a part of the name."""
+    file, _, scale = text.rpartition(":")
+    try:
+        return (file, float(scale)) if file else (text, 1.0)
+    except ValueError:
+        return text, 1.0
 
 
 def check_target(path: Path, ending: str) -> None:
@@ -47,6 +58,8 @@ def picture(player: Player, request: Request, path: Path, progress: Progress | N
     if request.seed < 0:
         raise InputError(f"seed is {request.seed}: give 0 or more")
     inputs: dict[str, Any] = {
+        **init_image(player, request.init_image),
+        **micro_conditions(player),
         **player.encode(request.prompt, request.negative_prompt),
         "noise": noise(player.inputs["noise"].shape, request.seed),
         "guidance_scale": request.guidance_scale,

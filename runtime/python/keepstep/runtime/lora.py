@@ -39,14 +39,17 @@ class _Weight:
     type: TensorType
 
     def laid_out(self, array: np.ndarray) -> np.ndarray:
-        """An array of the checkpoint's layout in this one's. Raises `ValueError`: none fits."""
+        """An array of the checkpoint's layout in this one's; `ValueError` if it has other axes."""
         for suffix in self.tensor.split(":")[1:]:
             match = _LAYOUT.fullmatch(suffix)
             if match is not None:
                 axes = [int(axis) for axis in re.findall(r"-(-?\d+)", match["axes"])]
                 array = _LAYOUTS[match["name"]](array, axes)
             elif suffix not in floats.DTYPES:
-                raise ValueError(f"unknown layout {shown(suffix)}")
+                raise InputError(
+                    f"{shown(self.tensor)} is in a layout that this keepstep does not know, "
+                    f"{shown(suffix)}, so no LoRA can change it: update keepstep"
+                )
         return array
 
 

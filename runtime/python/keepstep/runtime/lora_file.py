@@ -70,7 +70,8 @@ def read_lora(source: Source) -> Lora:
         arrays, settings = _read(Path(source), place)
     if not arrays:
         raise InputError(f"{place}: holds no tensors, expected those of a LoRA")
-    for method in filter(None, map(other_method, arrays)):
+    method = next(filter(None, map(other_method, arrays)), None)
+    if method is not None:
         keys = [key for key in arrays if other_method(key) == method]
         raise InputError(
             f"{place}: {listed(keys)}: {method} is not supported: merge it into the checkpoint, "
@@ -89,12 +90,20 @@ def read_lora(source: Source) -> Lora:
 
 def _given(place: str, key: object, value: object) -> np.ndarray:
     """An array of a mapping, in float32."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # ragged lists, tensors of other libraries
+        raise InputError(f"{place}: {shown(key)}: expected an array: {error}") from error
     if array.dtype.kind not in "fiu":
         raise InputError(
             f"{place}: {shown(key)}: expected an array of numbers, found dtype {array.dtype}"
         )
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused later
+        return array.astype(np.float32)
 
 
 def _read(path: Path, place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

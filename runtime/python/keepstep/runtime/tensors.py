@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ class TensorFile:
         self._data = np.memmap(path, np.uint8, mode="r")
         (header_bytes,) = struct.unpack("<Q", self._data[:8].tobytes())
         header = json.loads(self._data[8 : 8 + header_bytes].tobytes())
+        self.metadata: Mapping[str, str] = header.get("__metadata__") or {}  # or null
         self._entries = {name: header[name] for name in names}
         self._start = 8 + header_bytes
         self._arrays: dict[str, np.ndarray] = {}
