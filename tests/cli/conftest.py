@@ -26,8 +26,8 @@ def bundle() -> Path:
 
 @pytest.fixture
 def damaged(bundle: Path, tmp_path: Path) -> Path:
-    """A copy of the bundle that a test may damage."""
-    return Path(shutil.copytree(bundle, tmp_path / "damaged"))
+    """A copy of the bundle that a test may damage: without the modes, since links are read-only."""
+    return Path(shutil.copytree(bundle, tmp_path / "damaged", copy_function=shutil.copyfile))
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from cli import tiny_bundle
 from cli.outcome import Command, Outcome, refused
 from cli.tiny_bundle import contents
 
-from keepstep.exporter import bundle_writer
+from keepstep.exporter import bundle_place, bundle_writer
 from keepstep.exporter.bundle_writer import write_bundle
 from keepstep.exporter.errors import ExportError
 from keepstep.runtime import Bundle
@@ -59,11 +59,12 @@ def test_failing_at_any_file_leaves_what_was_there(
     request: pytest.FixtureRequest,
 ) -> None:
     before = request.getfixturevalue("old") if there == "an old bundle" else {}
-    write, save = bundle_writer._write, bundle_writer._save
+    names = ("_write", "_save", "_link_or_copy")
+    functions = {name: getattr(bundle_writer, name) for name in names}
     for n in range(1, 100):
         fails = FailsAt(n, error)
-        monkeypatch.setattr(bundle_writer, "_write", fails.before(write))
-        monkeypatch.setattr(bundle_writer, "_save", fails.before(save))
+        for name, function in functions.items():
+            monkeypatch.setattr(bundle_writer, name, fails.before(function))
         try:
             made = write_bundle(tiny_bundle.content(), workplace / "out")
         except (ExportError, KeyboardInterrupt):
@@ -76,6 +77,13 @@ def test_failing_at_any_file_leaves_what_was_there(
     assert [path.name for path in workplace.iterdir()] == ["out"]
 
 
+@pytest.fixture
+def renames_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A system that cannot swap two names at once."""
+    monkeypatch.setattr(bundle_place, "exchange", lambda *_: False)
+
+
+@pytest.mark.usefixtures("renames_only")
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("error", [FULL_DISK, KeyboardInterrupt()], ids=["disk", "interrupt"])
 def test_failing_at_a_rename_leaves_the_old_bundle(
@@ -99,6 +107,7 @@ def test_failing_at_a_rename_leaves_the_old_bundle(
     assert contents(workplace) == old
 
 
+@pytest.mark.usefixtures("renames_only")
 def test_interrupted_between_the_renames_the_old_bundle_comes_back(
     old: dict[str, bytes | None], workplace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +126,30 @@ def test_interrupted_between_the_renames_the_old_bundle_comes_back(
     assert contents(workplace) == old
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+def test_interrupted_while_names_are_swapped_one_of_the_two_bundles_is_there(
+    swapped: bool,
+    old: dict[str, bytes | None],
+    workplace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    exchange = bundle_place.exchange
+
+    def interrupted(one: Path, other: Path) -> bool:
+        if swapped:
+            assert exchange(one, other) or pytest.skip("this system cannot swap names")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(bundle_place, "exchange", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(tiny_bundle.content(), workplace / "out")
+    if swapped:
+        assert Bundle.open(workplace / "out").plans == ("full", "dato-coco")
+        assert [path.name for path in workplace.iterdir()] == ["out"]
+    else:
+        assert contents(workplace) == old
+
+
 def test_a_full_disk_is_told_with_the_way_out(
     keepstep: Command,
     model: Path,
@@ -124,7 +157,7 @@ def test_a_full_disk_is_told_with_the_way_out(
     workplace: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    fails = FailsAt(5, FULL_DISK)
+    fails = FailsAt(3, FULL_DISK)
     monkeypatch.setattr(bundle_writer, "_write", fails.before(bundle_writer._write))
     outcome = keepstep("export", model, "-o", "out", "-s", "full")
     refused(outcome, "out: cannot be written", "No space left", "free some space")

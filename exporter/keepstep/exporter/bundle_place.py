@@ -1,8 +1,8 @@
 """A draft folder takes the place of a bundle: at once, so that no half bundle is ever seen.
 
 The draft is made beside its place, in a working folder `.NAME.xxxxxxxx`. Where two names cannot be
-swapped at once, an old bundle is moved into that folder first: if the process is killed just then,
-the next export finds it there and puts it back.
+swapped at once, an old bundle is moved into that folder first. If the draft then does not get to
+its place, the old bundle is put back; by the next export, if the process was killed.
 """
 
 from __future__ import annotations
@@ -43,10 +43,16 @@ def place_bundle(out: Path, fill: Callable[[Path], None]) -> Bundle:
     """
     check_target(out)
     prefix = f".{out.name}."
+
+    def put_back(folder: Path) -> None:
+        """Undo the first of two renames if the second was not to be."""
+        if (folder / _OLD).exists() and not out.exists():
+            (folder / _OLD).rename(out)
+
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        remove_dead(out.parent, prefix, lambda folder: _put_back(folder / _OLD, out))
-        with working_folder(out.parent, prefix) as folder:
+        remove_dead(out.parent, prefix, salvage=put_back)
+        with working_folder(out.parent, prefix, salvage=put_back) as folder:
             draft = folder / "bundle"
             draft.mkdir()
             fill(draft)
@@ -66,19 +72,10 @@ def place_bundle(out: Path, fill: Callable[[Path], None]) -> Bundle:
 def _replace(draft: Path, out: Path, aside: Path) -> None:
     """Put `draft` in the place of `out`; an old bundle is then in the draft's place, or `aside`."""
     if not (out.exists() and exchange(draft, out)):
-        try:
-            if out.exists():
-                out.rename(aside)
-            draft.rename(out)
-        except BaseException:
-            _put_back(aside, out)
-            raise
+        if out.exists():
+            out.rename(aside)
+        draft.rename(out)
     sync(out.parent)
-
-
-def _put_back(aside: Path, out: Path) -> None:
-    if aside.exists() and not out.exists():
-        aside.rename(out)
 
 
 def _is_bundle(folder: Path) -> bool:

@@ -49,7 +49,7 @@ class BundleContent:
     golden: Mapping[str, Mapping[str, np.ndarray]]
     files: Mapping[str, Blob]
     texts: Mapping[str, bytes]
-    tokenizers: Mapping[str, Tokenizer]
+    tokenizers: Mapping[str, Tokenizer]  # by input
 
 
 def constants_path(plan: str) -> str:
@@ -97,7 +97,8 @@ def _write_content(content: BundleContent, draft: Path) -> None:
     for name, plan in content.plans.items():
         _write(draft / f"plans/{name}.json", plan_to_json(plan).encode())
         _save(draft / constants_path(name), content.constants[name])
-        _save(draft / f"golden/{name}.safetensors", content.golden[name])
+        if name in content.golden:
+            _save(draft / f"golden/{name}.safetensors", content.golden[name])
     for path, data in content.texts.items():
         _write(draft / path, data)
     entries = _entries(draft)

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,6 +31,7 @@ from .locks import alone, holders, new_file_mode, remove, remove_dead, share, wo
 __all__ = ["Blob", "Cache", "Entry", "Pruned", "Use", "cache_key"]
 
 VARIABLE = "KEEPSTEP_CACHE"
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KIND = re.compile(r"[a-z0-9-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -116,29 +117,32 @@ class Cache:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """Give a folder for files that will be `put`; what is left in it is removed in the end."""
+        """Give a folder for files that will be `put`; what is left in it is removed in the end.
+
+        A disk that is full while it is written becomes `ExportError`, too.
+        """
         with ExitStack() as stack:
             with self._reported():
                 self._use()
                 remove_dead(self._tmp)
                 folder = stack.enter_context(working_folder(self._tmp))
-            yield folder
+            with self._reported(only=_NO_SPACE):
+                yield folder
 
     def entries(self) -> list[Use]:
         """All entries that can be read, the one used last first."""
         found = []
         with self._reported():
-            for path in self._entry_paths():
+            for path in self._entry_paths() if self._is_there() else ():
                 entry = read_entry(path, path.parent.name, path.stem, self._object_path)
-                if entry is not None:
-                    used = path.stat().st_mtime
-                    found.append(Use(entry, datetime.fromtimestamp(used, UTC)))
+                if entry is not None and (used := _stat(path)):
+                    found.append(Use(entry, datetime.fromtimestamp(used.st_mtime, UTC)))
         return sorted(found, key=lambda use: use.last, reverse=True)
 
     def total_bytes(self) -> int:
         """The size of all objects, which entries may share."""
         with self._reported():
-            return sum(path.stat().st_size for path in self._object_paths())
+            return sum(found.st_size for found in map(_stat, self._object_paths()) if found)
 
     def prune(self, older_than: timedelta | None = None) -> Pruned:
         """Drop entries not used for `older_than`, or all of them, and objects without an entry.
@@ -147,7 +151,7 @@ class Cache:
         work in progress, however new: a killed process left it.
         """
         with self._reported():
-            if not self.folder.is_dir():
+            if not self._is_there():
                 return Pruned(0, 0, 0)
             try:
                 with alone(self._in_use, wait=False):
@@ -170,13 +174,13 @@ class Cache:
         dropped -= {self._entry_path(entry.kind, entry.key) for entry in kept}
         objects = set(self._object_paths())
         objects -= {blob.path for entry in kept for blob in entry.files.values()}
-        sizes = {path: path.lstat() for path in objects}
+        stats = [path.lstat() for path in objects]
         for path in [*dropped, *objects]:
             remove(path)
         return Pruned(
             entries=len(dropped),
-            freed=sum(found.st_size for found in sizes.values() if found.st_nlink == 1),
-            linked=sum(found.st_size for found in sizes.values() if found.st_nlink > 1),
+            freed=sum(found.st_size for found in stats if found.st_nlink == 1),
+            linked=sum(found.st_size for found in stats if found.st_nlink > 1),
         )
 
     def _store(self, content: bytes | Path | Blob, work: Path) -> Blob:
@@ -237,9 +241,17 @@ class Cache:
         found = self.folder.glob("entries/*/*.json")
         return (path for path in found if _SHA256.fullmatch(path.stem))
 
+    def _is_there(self) -> bool:
+        """Whether the cache was ever used. Raises `OSError` for what cannot be read as a folder."""
+        try:
+            os.scandir(self.folder).close()
+        except FileNotFoundError:
+            return False
+        return True
+
     def _use(self) -> None:
+        self._tmp.mkdir(parents=True, exist_ok=True)
         if self._release is None:
-            self._tmp.mkdir(parents=True, exist_ok=True)
             lock = share(self._in_use)  # waits while another process prunes
             self._release = weakref.finalize(self, os.close, lock)
 
@@ -247,17 +259,27 @@ class Cache:
         return alone(self.folder / "change.lock")
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Errors of the system become one message with the way out."""
+    def _reported(self, only: Collection[int] = ()) -> Iterator[None]:
+        """Errors of the system, or `only` some, become one message with the way out."""
         try:
             yield
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            if only and error.errno not in only:
+                raise
+            full = error.errno in _NO_SPACE
             space = "free some space (`keepstep cache prune` may help), or " if full else ""
             raise ExportError(
                 f"cache {self.folder}: cannot be used: {error.strerror or error}: "
                 f"{space}set {VARIABLE} to another folder"
             ) from error
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    """None for what another process has just removed."""
+    try:
+        return path.lstat()
+    except FileNotFoundError:
+        return None
 
 
 def _move(draft: Path, place: Path) -> None:

@@ -25,12 +25,15 @@ from rich.progress import (
 from keepstep.runtime import __version__
 from keepstep.runtime.errors import InputError, KeepstepError
 
+from . import cli_cache
+
 app = typer.Typer(
     name="keepstep",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # our own faults keep their plain traceback
 )
+app.add_typer(cli_cache.app, name="cache")
 out = Console()
 err = Console(stderr=True)
 INTERRUPTED = 130  # the exit code of what Ctrl-C ended

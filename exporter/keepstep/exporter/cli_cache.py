@@ -37,7 +37,7 @@ def list_entries(json: JsonOption = False) -> None:
         return
     if entries:
         out.print(_table(entries))
-    _say(f"{cache.folder}: {len(entries)} entries, {show.size(total)}")
+    _say(f"{cache.folder}: {_counted(len(entries))}, {show.size(total)}")
 
 
 @app.command()
@@ -69,7 +69,7 @@ def prune(
         show.print_json(out, vars(pruned))
         return
     linked = f"; {show.size(pruned.linked)} more are still part of bundles" * bool(pruned.linked)
-    _say(f"{pruned.entries} entries dropped, {show.size(pruned.freed)} freed{linked}")
+    _say(f"{_counted(pruned.entries)} dropped, {show.size(pruned.freed)} freed{linked}")
 
 
 def _described(use: Use) -> dict[str, Any]:
@@ -94,6 +94,10 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
         last = datetime.fromisoformat(entry["last_used"]).astimezone()
         table.add_row(entry["kind"], Text(what), size(entry["bytes"]), f"{last:%Y-%m-%d %H:%M}")
     return table
+
+
+def _counted(entries: int) -> str:
+    return "1 entry" if entries == 1 else f"{entries} entries"
 
 
 def _say(text: str) -> None:

@@ -18,6 +18,8 @@ from tempfile import mkdtemp
 LOCK_FILE = "keepstep.lock"  # in every folder of work in progress
 _RANDOM = "[a-z0-9_]{8}"  # what mkdtemp ends names with
 
+Salvage = Callable[[Path], None]  # given a working folder
+
 
 def share(path: Path) -> int:
     """Wait for a lock that others may share, on a file made if need be.
@@ -55,26 +57,26 @@ def holders(path: Path) -> list[int]:
 
 
 @contextmanager
-def working_folder(parent: Path, prefix: str = "") -> Iterator[Path]:
+def working_folder(
+    parent: Path, prefix: str = "", salvage: Salvage | None = None
+) -> Iterator[Path]:
     """Give a new folder in `parent` for work in progress; it is removed in the end.
 
-    It holds a file `LOCK_FILE`, locked meanwhile, and is for this user alone.
+    It holds a file `LOCK_FILE`, locked meanwhile, and is for this user alone. `salvage` is called
+    before it is removed, to take out what is needed.
     """
     folder, lock = _locked_folder(parent, prefix)
     try:
         yield folder
     finally:
-        _remove(folder)
-        os.close(lock)
+        try:
+            _remove(folder, salvage)
+        finally:
+            os.close(lock)
 
 
-def remove_dead(
-    parent: Path, prefix: str = "", salvage: Callable[[Path], None] | None = None
-) -> None:
-    """Remove the working folders in `parent` whose processes have died.
-
-    `salvage` is called for each of them before, to take out what is still needed.
-    """
+def remove_dead(parent: Path, prefix: str = "", salvage: Salvage | None = None) -> None:
+    """Remove the working folders in `parent` whose processes have died, as they would have."""
     name = re.compile(re.escape(prefix) + _RANDOM)
     for folder in [path for path in parent.iterdir() if name.fullmatch(path.name)]:
         try:
@@ -88,9 +90,7 @@ def remove_dead(
         except OSError:
             pass  # alive, or no telling
         else:
-            if salvage is not None:
-                salvage(folder)
-            _remove(folder)
+            _remove(folder, salvage)
         finally:
             os.close(lock)
 
@@ -126,8 +126,10 @@ def _locked_folder(parent: Path, prefix: str) -> tuple[Path, int]:
         os.close(lock)  # another process has removed it
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Path, salvage: Salvage | None) -> None:
     """Remove a working folder, its lock last: killed in between, it can be found dead again."""
+    if salvage is not None:
+        salvage(folder)
     with suppress(OSError):  # another user's, or gone already
         for path in folder.iterdir():
             if path.name != LOCK_FILE:
@@ -139,6 +141,6 @@ def _remove(folder: Path) -> None:
 def remove(path: Path) -> None:
     """Remove a file, or a folder with what is in it, if it is there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
