@@ -77,13 +77,12 @@ def shown(*languages: str) -> list[str]:
 
 
 @pytest.fixture
-def emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the model and the bundle that the documentation speaks of."""
     shutil.copytree(tiny_bundle.model(), tmp_path / "models/emoji")
     shutil.copytree(tiny_bundle.bundle(), tmp_path / "engines/emoji")
     monkeypatch.chdir(tmp_path)
-    with tiny_bundle.compiler().in_place():
-        yield tmp_path
+    return tmp_path
 
 
 @pytest.mark.parametrize("name", shown("python"))

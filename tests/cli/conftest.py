@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,9 +41,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def keepstep(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
+def keepstep(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a command line through `main`, as the console script does; exports are quick."""
 
     def command(*arguments: object) -> Outcome:
@@ -56,8 +53,7 @@ def keepstep(
         assert isinstance(code, int)
         return Outcome(code, *capsys.readouterr())
 
-    with tiny_bundle.compiler().in_place():
-        yield command
+    return command
 
 
 @pytest.fixture

@@ -108,12 +108,21 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "missing": (shutil.rmtree, ["neither a folder nor a hub id"]),
     "no diffusers folder": (lambda f: (f / "model_index.json").unlink(), ["save_pretrained"]),
     "index cut": (lambda f: cut(f / "model_index.json"), ["cannot be read"]),
-    "of another family": (of_another_family, ["FluxPipeline", "exports StableDiffusionPipeline"]),
+    "of another family": (of_another_family, ["FluxPipeline", "exports the folders of"]),
     "weights cut": (lambda f: cut(f / WEIGHTS), ["unet: cannot be loaded", "save the model again"]),
     "weights missing": (lambda f: (f / WEIGHTS).unlink(), ["unet: cannot be loaded", "again"]),
-    "config cut": (lambda f: cut(f / "vae/config.json"), ["vae: cannot be loaded", "again"]),
-    "no text encoder": (lambda f: shutil.rmtree(f / "text_encoder"), ["text_encoder: cannot be"]),
-    "no scheduler": (lambda f: shutil.rmtree(f / "scheduler"), ["its scheduler cannot be read"]),
+    "config cut": (
+        lambda f: cut(f / "vae/config.json"),
+        ["vae/config.json: cannot be read", "again"],
+    ),
+    "no text encoder": (
+        lambda f: shutil.rmtree(f / "text_encoder"),
+        ["encoder/config.json: cannot"],
+    ),
+    "no scheduler": (
+        lambda f: shutil.rmtree(f / "scheduler"),
+        ["scheduler_config.json: cannot"],
+    ),
     "vocabulary cut": (lambda f: cut(f / "tokenizer/tokenizer.json"), ["tokenizer: cannot be"]),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cli.tiny_bundle import contents
 
 from keepstep.exporter import bundle_place, bundle_writer
 from keepstep.exporter.bundle_writer import write_bundle
+from keepstep.exporter.cache import Cache, Entry
 from keepstep.exporter.errors import ExportError
 from keepstep.runtime import Bundle
 
@@ -171,8 +173,23 @@ def test_a_failing_export_leaves_the_old_bundle(
     assert contents(workplace) == old
 
 
+def uncached(get: Callable[..., Entry | None]) -> Callable[..., Entry | None]:
+    """A cache that has never seen this export, but everything that it is made of."""
+    return lambda self, kind, key: None if kind == "export" else get(self, kind, key)
+
+
 @pytest.mark.parametrize(
-    "moment", ["models.load", "lower_schedule", "compile_stages", "golden_values", "write_bundle"]
+    "moment",
+    [
+        "request.folder_stamps",
+        "models.load",
+        "compilation.lower_schedule",
+        "compilation.StageCompiler.convert",
+        "compilation.StageCompiler.build",
+        "compilation.golden_outputs",
+        "compilation.verify",
+        "compiler.write_bundle",
+    ],
 )
 @pytest.mark.parametrize("there", ["nothing", "an old bundle"])
 def test_ctrl_c_at_any_stage_of_an_export_leaves_what_was_there(
@@ -189,7 +206,8 @@ def test_ctrl_c_at_any_stage_of_an_export_leaves_what_was_there(
     def interrupted(*_: object, **__: object) -> None:
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(f"keepstep.exporter.compiler.{moment}", interrupted)
+    monkeypatch.setattr(Cache, "get", uncached(Cache.get))
+    monkeypatch.setattr(f"keepstep.exporter.{moment}", interrupted)
     outcome = keepstep("export", model, "-o", "out", "-s", "full")
     assert outcome == Outcome(130, "", "keepstep: interrupted; nothing was written\n")
     assert contents(workplace) == before

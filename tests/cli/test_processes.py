@@ -26,7 +26,7 @@ from keepstep.exporter.bundle_writer import write_bundle
 
 content = pickle.loads(open("content", "rb").read())
 compiler = types.ModuleType("keepstep.exporter.compiler")
-compiler.export = lambda model, schedules, out, *more: write_bundle(content, out)
+compiler.export = lambda model, schedules, out, *_, **__: write_bundle(content, out)
 sys.modules[compiler.__name__] = compiler
 """
 SLOW_WRITER = """

@@ -1,4 +1,4 @@
-"""A tiny model and its bundle, made once a session; later exports reuse its compiled stages."""
+"""A tiny model and its bundle, made once a session; later exports find its stages in the cache."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import atexit
 import hashlib
 import json
 import shutil
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import Any
-from unittest import mock
 
 from keepstep.exporter.bundle_writer import BundleContent, write_bundle
+from keepstep.exporter.cache import Cache
+from keepstep.exporter.engine_from_onnx import BuildOptions, builder
+from keepstep.exporter.request import ExportRequest
 from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.stages import StageFactory
 
 # The built-in schedules' stages, with fewer calls: compiled once, both can be exported.
 FULL = """
@@ -36,55 +34,6 @@ calls: "Fs.Fs"
 CALLS = {"full": "FFFFF", "dato-coco": "Fs.Fs"}
 LATENT = 32  # as models/emoji, so that documented shapes fit
 KEPT = 1024 - 409  # of 32 × 32 tokens, 40 % are pruned
-
-
-class Compiler:
-    """The compiler with a memory: what was traced and converted once is not done again."""
-
-    def __init__(self) -> None:
-        from keepstep.exporter import compiler
-
-        self.module: Any = compiler
-        self.compile_stages = compiler.compile_stages
-        self.factories: dict[object, StageFactory] = {}
-        self.stages: dict[object, dict[Hashable, Any]] = {}
-
-    @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Let `keepstep.exporter.compiler` use the memory."""
-        with (
-            mock.patch.object(self.module, "StageFactory", self._factory),
-            mock.patch.object(self.module, "compile_stages", self._compile),
-        ):
-            yield
-
-    def _factory(self, model: Any, batch: int) -> StageFactory:
-        fresh = StageFactory(model, batch)
-        return self.factories.setdefault((model.latent_shape, batch), fresh)
-
-    def _compile(self, factory: Any, lowered: Sequence[Any], backends: Any, report: Any) -> Any:
-        known = self.stages.setdefault(id(factory), {})
-        missing = [entry for entry in lowered if not set(entry.variants) <= known.keys()]
-        if missing:
-            known |= self.compile_stages(factory, missing, backends, report)
-        report("trace and convert stages", 1, 1)
-        return known_part(known, lowered)
-
-
-def known_part(known: Mapping[Hashable, Any], lowered: Sequence[Any]) -> dict[Hashable, Any]:
-    """The stages that these schedules need."""
-    variants = {variant for entry in lowered for variant in entry.variants}
-    return {key: stage for key, stage in known.items() if key in variants or not _network(key)}
-
-
-def _network(key: Hashable) -> bool:
-    return hasattr(key, "prune")
-
-
-@cache
-def compiler() -> Compiler:
-    """The one that all tests share."""
-    return Compiler()
 
 
 @cache
@@ -111,11 +60,12 @@ def bundle() -> Path:
 @cache
 def content() -> BundleContent:
     """What the compiler hands to the bundle's writer."""
-    module = compiler().module
-    with compiler().in_place(), mock.patch.object(module, "write_bundle") as writer:
-        module.export(model(), schedules(), _folder() / "unwritten")
-    handed_over: BundleContent = writer.call_args.args[0]
-    return handed_over
+    from keepstep.exporter.compilation import compile_bundle
+
+    onnx_runtime = builder("onnxruntime", BuildOptions())
+    request = ExportRequest(str(model()), schedules(), [onnx_runtime])
+    with Cache.default() as opened:
+        return compile_bundle(request, opened, lambda what, done, total: None)
 
 
 def schedules() -> list[Schedule]:

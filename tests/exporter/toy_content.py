@@ -47,7 +47,7 @@ def content(entry: Entry) -> BundleContent:
         golden={"toy": {"inputs.noise": times}},
         files=entry.files,
         texts={"schedules/toy.yaml": b"x" * version},
-        tokenizer=None,
+        tokenizers={},
     )
 
 

@@ -6,26 +6,17 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from keepstep.runtime import __version__
 from keepstep.runtime.errors import InputError, KeepstepError
 
-from . import cli_cache
+from . import cli_cache, cli_export
+from .progress import err, progress
 
 app = typer.Typer(
     name="keepstep",
@@ -33,9 +24,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,  # our own faults keep their plain traceback
 )
+app.command()(cli_export.export)
 app.add_typer(cli_cache.app, name="cache")
 out = Console()
-err = Console(stderr=True)
 INTERRUPTED = 130  # the exit code of what Ctrl-C ended
 # What typer raises for a bad command line: newer versions have their own copy of click's class.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -49,7 +40,6 @@ BackendOption = Annotated[str, typer.Option(help="What plays the engines.")]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores if not given.")
 ]
-SizeOption = Annotated[int | None, typer.Option(min=1, help="Pixels; the model's own if absent.")]
 
 
 def _version(asked: bool) -> None:
@@ -66,85 +56,6 @@ VersionOption = Annotated[
 @app.callback()
 def keepstep(version: VersionOption = False) -> None:
     """Compile diffusion models with fixed pruning and caching schedules, and play them."""
-
-
-@app.command()
-def export(
-    model: Annotated[str, typer.Argument(help="A diffusers folder or hub id.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The bundle's folder.")],
-    schedule: Annotated[
-        list[str], typer.Option("--schedule", "-s", help="A built-in name or a YAML file; repeat.")
-    ],
-    backend: Annotated[
-        list[str] | None,
-        typer.Option(help="onnxruntime, tensorrt-rtx or tensorrt; repeat. [onnxruntime]"),
-    ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="float32, float16 or bfloat16: of weights and products.")
-    ] = "float32",
-    float32: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Keep it in float32: text, prompt, full, shallow, decode, or attention, linear, "
-            "convolution; repeat."
-        ),
-    ] = None,
-    height: SizeOption = None,
-    width: SizeOption = None,
-    batch: Annotated[int, typer.Option(help="Pictures a run.")] = 1,
-    weights: Annotated[
-        str, typer.Option(help="shared by all engines, or embedded in each of them.")
-    ] = "shared",
-    compute_capability: Annotated[
-        list[str] | None,
-        typer.Option(help="GPUs that TensorRT engines are for, such as 8.9; repeat. [any]"),
-    ] = None,
-    weight_streaming: Annotated[
-        bool, typer.Option(help="Let embedded weights stay in host memory.")
-    ] = False,
-    tf32: Annotated[bool, typer.Option(help="Let float32 products be rounded to TF32.")] = False,
-    verify: Annotated[
-        str,
-        typer.Option(
-            help="run: compare every stage and a whole eager run; stages: every stage; none."
-        ),
-    ] = "run",
-) -> None:
-    """Compile MODEL with one or more schedules into a bundle.
-
-    keepstep export models/emoji -o engines/emoji -s full -s dato-coco
-
-    keepstep export sd15 -o engines/sd15 -s full -s dato-coco --dtype float16
-    --backend tensorrt-rtx --verify stages
-    """
-    from .compiler import export as compile_bundle
-    from .engine_from_onnx import BuildOptions
-
-    options = BuildOptions(
-        compute_capabilities=tuple(compute_capability or ()),
-        weights=cast(Any, weights),
-        weight_streaming=weight_streaming,
-        tf32=tf32,
-    )
-    with _progress() as report:
-        bundle = compile_bundle(
-            model,
-            schedule,
-            output,
-            backend or ["onnxruntime"],
-            height,
-            width,
-            batch,
-            dtype=cast(Any, dtype),
-            float32=float32 or (),
-            options=options,
-            verify=cast(Any, verify),
-            progress=report,
-        )
-    total = sum(entry.bytes for entry in bundle.manifest.files.values())
-    from .show import size
-
-    _say(f"{output}: plans {', '.join(bundle.plans)}; {size(total)}")
 
 
 @app.command()
@@ -187,17 +98,17 @@ def run(
     play.check_target(written, ".png" if inputs is None else ".safetensors")
     opened, name = _open(bundle, plan)
     opened = opened.with_loras(map(play.lora, lora or []))
-    with opened.player(name, backend, threads=threads) as player, _progress() as report:
+    with opened.player(name, backend, threads=threads) as player, progress() as report:
 
-        def progress(done: int, total: int, _call: object) -> None:
+        def told(done: int, total: int, _call: object) -> None:
             report(name, done, total)
 
         if inputs is not None:
-            seconds = play.arrays(player, inputs, written, progress)
+            seconds = play.arrays(player, inputs, written, told)
         else:
             assert prompt is not None
             request = play.Request(prompt, negative_prompt, guidance_scale, seed, init_image)
-            seconds = play.picture(player, request, written, progress)
+            seconds = play.picture(player, request, written, told)
     _say(f"{written}: {name}, {seconds:.2f} s")
 
 
@@ -218,7 +129,7 @@ def verify(
     opened, name = _open(bundle, plan)
     names = [name] if plan else opened.plans
     repairs: dict[str, tuple[str, ...] | None] = {}
-    with _progress() as report:
+    with progress() as report:
         verdicts = []
         for i, each in enumerate(names):
             report(each, i, len(names))
@@ -231,7 +142,7 @@ def verify(
     if json:
         show.print_json(out, [show.verdict_entry(v, repairs.get(v.plan)) for v in verdicts])
     else:
-        out.print(show.verdict_table(verdicts))
+        _wide().print(show.verdict_table(verdicts))
         for plan_name, kinds in repairs.items():
             if kinds:
                 options = " ".join(f"--float32 {kind}" for kind in kinds)
@@ -261,13 +172,12 @@ def bench(
 
     opened, _ = _open(bundle, None)
     setting = Setting(prompt=prompt, repeats=repeats, threads=threads)
-    with _progress() as report:
+    with progress() as report:
         rows = benchmark(opened, setting, model, report)
     if json:
         show.print_json(out, report_json(opened, setting, rows))
     else:
-        # Wider than a small window: a line that goes on below it is better than cut numbers.
-        Console(width=max(out.width, 130)).print(show.bench_table(rows))
+        _wide().print(show.bench_table(rows))
 
 
 @app.command()
@@ -358,29 +268,14 @@ def _open(path: Path, plan: str | None) -> tuple[Any, str]:
     return bundle, name
 
 
+def _wide() -> Console:
+    """Wider than a small window: a line that goes on below it is better than cut numbers."""
+    return Console(width=max(out.width, 130))
+
+
 def _say(text: str) -> None:
     """One line of a result: whatever its paths hold, it is neither wrapped nor styled."""
     out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar on the error stream; nothing where that is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
-        task = bar.add_task("", total=None)
-
-        def report(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
-
-        yield report
 
 
 def _escaped(text: str) -> str:

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
+from safetensors.numpy import load_file
 
 from keepstep.runtime import Bundle
-from keepstep.runtime.plan import Plan, Stage, Step, TensorType, Tokenizer
+from keepstep.runtime.plan import Stage, TensorType, Tokenizer
 
 from . import models
-from .bundle_writer import WEIGHTS_FILE, BundleContent, constants_path, schedule_path
+from .bundle_writer import WEIGHTS_FILE, BundleContent, save_arrays, schedule_path
 from .cache import Blob, Cache, cache_key
 from .compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
+from .drafts import Draft, plan_of, stages_of
 from .errors import ExportError
 from .golden import golden_calls, golden_inputs, golden_outputs
-from .lowering import LoweredSchedule, lower_schedule
+from .lowering import lower_schedule
 from .models import StableDiffusion
 from .models.checkpoint import FLOATS
 from .onnx_from_trace import tensor_type
 from .passes.extract import Subgraph
 from .passes.precision import all_nodes, nodes_of_kinds
-from .program import NetworkCall, Program, build_plan, score_weights
 from .rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
 from .rehearsal_file import read_rehearsal, write_rehearsal
 from .repair import repair
 from .request import ExportRequest, folder_stamps
-from .stages import ENCODE, PROMPT, TEXT, TIME, StageFactory, StageId, is_half
+from .stages import TIME, StageFactory, StageId, is_half
 from .tables import time_tables
 from .toolchain import toolchain
 from .verify import verify
@@ -37,20 +38,8 @@ from .weights import write_weights
 from .work import Report, Task, Work
 
 SETTINGS_FILE = "settings.json"
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A schedule on its way to a plan."""
-
-    entry: LoweredSchedule
-    stages: Mapping[str, StageId]  # by their names within the plan, in order of their first call
-    tables: Mapping[str, np.ndarray]  # float32
-    inputs: Mapping[str, np.ndarray]  # golden
-
-    @property
-    def name(self) -> str:
-        return self.entry.schedule.name
+OUTPUTS_FILE = "outputs.safetensors"
+Files = dict[str, bytes | Path | Blob]  # what a cache takes
 
 
 def compile_bundle(request: ExportRequest, cache: Cache, report: Report) -> BundleContent:
@@ -90,15 +79,15 @@ class _Compilation:
         self.factory = StageFactory(self.model, request.batch)
         self.compiler = StageCompiler(self.factory, cache)
         lowered = [lower_schedule(self.model, self.factory, s) for s in request.schedules]
-        self.wanted = list(dict.fromkeys(s for e in lowered for s in _stages(e).values()))
+        self.wanted = list(dict.fromkeys(s for e in lowered for s in stages_of(e).values()))
         self.work = Work(_tasks(request, self.wanted), report)
         self.work.start("convert time")
         time = self.compiler.convert(TIME, Precision("float32"))
         read = self.model.checkpoint.tensor
         self.drafts = [
-            _Draft(
+            Draft(
                 entry=entry,
-                stages=_stages(entry),
+                stages=stages_of(entry),
                 tables=time_tables(time, read, entry.sampler.timesteps),
                 inputs=golden_inputs(self.model, entry, request.batch),
             )
@@ -113,7 +102,7 @@ class _Compilation:
         plans, constants = {}, {}
         for draft in self.drafts:
             own = {name: compiled[stage].stage for name, stage in draft.stages.items()}
-            plans[draft.name], constants[draft.name] = _plan(draft, own, self.weights)
+            plans[draft.name], constants[draft.name] = plan_of(draft, own, self.weights)
         golden = {
             draft.name: {
                 **_prefixed("inputs", draft.inputs),
@@ -121,12 +110,8 @@ class _Compilation:
             }
             for draft, rehearsal in zip(self.drafts, rehearsals, strict=False)
         }
-        if request.verify == "run":
-            loaded = models.load(request.model, request.height, request.width)
-            for draft in self.drafts:
-                self.work.start(f"run {draft.name} eagerly")
-                outputs = golden_outputs(loaded, draft.entry, draft.inputs, self.work.within)
-                golden[draft.name] |= outputs
+        for draft in self.drafts if request.verify == "run" else ():
+            golden[draft.name] |= self._run_eagerly(draft)
         files = {path: blob for c in compiled.values() for path, blob in c.files.items()}
         if not request.embedded:
             files[WEIGHTS_FILE] = self._weights_file()
@@ -204,17 +189,10 @@ class _Compilation:
     def _subgraph(self, stage: StageId) -> Subgraph:
         return self.factory.source(stage).subgraph
 
-    def _rehearse(self, draft: _Draft) -> Rehearsal:
+    def _rehearse(self, draft: Draft) -> Rehearsal:
         """Run every stage once in float32, unless that has been done for the same checkpoint."""
         self.work.start(f"rehearse {draft.name}")
-        key = cache_key(
-            {
-                "checkpoint": self._checkpoint_key,
-                "schedule": draft.entry.schedule.to_yaml(),
-                "stages": [self.factory.identity(stage) for stage in draft.stages.values()],
-                "toolchain": dict(toolchain()),
-            }
-        )
+        key = self._draft_key(draft)
         if entry := self.cache.get("rehearsal", key):
             return read_rehearsal(entry.files)
         subgraphs = {name: self._subgraph(stage) for name, stage in draft.stages.items()}
@@ -226,7 +204,7 @@ class _Compilation:
             )
             for name, subgraph in subgraphs.items()
         }
-        plan, constants = _plan(draft, signatures, {})
+        plan, constants = plan_of(draft, signatures, {})
         rehearsal = rehearse(
             plan, constants, subgraphs, draft.inputs, self.model.checkpoint.tensor, self.work.within
         )
@@ -234,6 +212,36 @@ class _Compilation:
             files = write_rehearsal(rehearsal, folder)
             self.cache.put("rehearsal", key, files, {"schedule": draft.name})
         return rehearsal
+
+    def _run_eagerly(self, draft: Draft) -> Mapping[str, np.ndarray]:
+        """What the whole run must give, unless that is known for the same checkpoint."""
+        self.work.start(f"run {draft.name} eagerly")
+        key = self._draft_key(draft)
+        if entry := self.cache.get("run", key):
+            known: Mapping[str, np.ndarray] = load_file(entry.files[OUTPUTS_FILE].path)
+            return known
+        outputs = golden_outputs(self._loaded, draft.entry, draft.inputs, self.work.within)
+        with self.cache.scratch() as folder:
+            save_arrays(folder / OUTPUTS_FILE, outputs)
+            files: Files = {OUTPUTS_FILE: folder / OUTPUTS_FILE}
+            self.cache.put("run", key, files, {"schedule": draft.name})
+        return outputs
+
+    @cached_property
+    def _loaded(self) -> StableDiffusion:
+        """The model with its weights, to be run."""
+        return models.load(self.request.model, self.request.height, self.request.width)
+
+    def _draft_key(self, draft: Draft) -> str:
+        """All that an eager run of a schedule depends on."""
+        return cache_key(
+            {
+                "checkpoint": self._checkpoint_key,
+                "schedule": draft.entry.schedule.to_yaml(),
+                "stages": [self.factory.identity(stage) for stage in draft.stages.values()],
+                "toolchain": dict(toolchain()),
+            }
+        )
 
     def _weights_file(self) -> Blob:
         """All weights in one file, once for all stages and plans."""
@@ -266,14 +274,6 @@ class _Compilation:
         return (json.dumps(settings, indent=2) + "\n").encode()
 
 
-def _stages(entry: LoweredSchedule) -> dict[str, StageId]:
-    """The stages of a plan, in the order in which they first run, by their names in it."""
-    network = [StageId("network", variant=variant) for variant in dict.fromkeys(entry.variants)]
-    image = [ENCODE] if entry.sampler.from_image else []
-    stages = [TEXT, PROMPT, *image, *network, StageId("decode", window=entry.window)]
-    return {stage.name: stage for stage in stages}
-
-
 def _tasks(request: ExportRequest, stages: Sequence[StageId]) -> list[Task]:
     """What is to be done, in order; costs are those of a large UNet, in seconds or so."""
     names = [schedule.name for schedule in request.schedules]
@@ -288,28 +288,6 @@ def _tasks(request: ExportRequest, stages: Sequence[StageId]) -> list[Task]:
     if request.verify == "run":
         tasks += [Task(f"run {name} eagerly", 300) for name in names]
     return [*tasks, Task("write the weights", 10)]
-
-
-def _plan(
-    draft: _Draft, stages: Mapping[str, Stage], weights: Mapping[str, TensorType]
-) -> tuple[Plan, dict[str, np.ndarray]]:
-    entry = draft.entry
-    program = Program(
-        name=draft.name,
-        stages=stages,
-        calls=[
-            NetworkCall(k, variant.name, score_weights(entry.calls[k], run))
-            for run, (k, variant) in enumerate(zip(entry.running, entry.variants, strict=True))
-        ],
-        sampler=entry.sampler,
-        steps=[
-            Step(call.kind, t, kept)
-            for call, t, kept in zip(entry.calls, entry.timesteps, entry.kept, strict=True)
-        ],
-        tables=draft.tables,
-        weights=weights,
-    )
-    return build_plan(program, constants_path(program.name), WEIGHTS_FILE)
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import Plan
@@ -106,6 +105,8 @@ def _error(bundle: Bundle, plan: Plan, stage: StageVerdict, model: ir.Model) -> 
 
 
 def _session(bundle: Bundle, plan: Plan, weights: Mapping[str, str], model: ir.Model) -> Any:
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     arrays = {}

@@ -136,8 +136,8 @@ def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[s
 def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
     """What `keepstep verify` found: every stage by itself, then the whole run."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black")
-    for heading in ("plan", "backend", "what", "worst tensor", "relative error", "at most", ""):
-        table.add_column(heading)
+    for heading in ("plan", "backend", "what", "relative error", "at most", "", "worst tensor"):
+        table.add_column(heading, no_wrap=True)
     for verdict in verdicts:
         first = (verdict.plan, verdict.backend)
         lines = [(s.stage, s.tensor, s.error) for s in verdict.stages]
@@ -146,9 +146,15 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
         for what, tensor, error in lines:
             good = error <= verdict.tolerance
             mark = "[green]good[/]" if good else "[red]departs[/]"
-            table.add_row(*first, what, tensor, f"{error:.1e}", f"{verdict.tolerance:g}", mark)
+            numbers = (f"{error:.1e}", f"{verdict.tolerance:g}")
+            table.add_row(*first, what, *numbers, mark, _ending(tensor, 48))
             first = ("", "")
     return table
+
+
+def _ending(name: str, length: int) -> str:
+    """The end of a long name: that is what tells it from others."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
 
 
 def print_json(console: Console, data: object) -> None:

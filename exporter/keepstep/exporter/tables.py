@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import onnxruntime as ort
 from torch import Tensor
 
 from .engine_from_onnx.stage import OnnxStage
@@ -22,6 +21,8 @@ def time_tables(
     stage   the `time` stage in float32; it takes a timestep (1,), its outputs have lead rows
     read    gives tensors of the checkpoint
     """
+    import onnxruntime as ort
+
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     session = ort.InferenceSession(stage.onnx, options, providers=["CPUExecutionProvider"])

@@ -25,8 +25,7 @@ def load(
     for family in FAMILIES:
         if family.fits(index):
             return family.from_checkpoint(checkpoint, height, width, weights)
-    parts = ", ".join(str(index.get(part, [None, None])[1]) for part in ("unet", "text_encoder"))
     raise ModelError(
-        f"{model}: a {index.get('_class_name')} with {parts}; this version exports the folders of "
+        f"{model}: a {index.get('_class_name')}; this version exports the folders of "
         "StableDiffusionPipeline and StableDiffusionXLPipeline"
     )

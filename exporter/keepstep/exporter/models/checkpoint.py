@@ -144,7 +144,10 @@ class Checkpoint:
         try:
             data = json.loads((self.folder / path).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise ModelError(f"{self.name}/{path}: cannot be read: {brief(error)}") from error
+            why = error.strerror if isinstance(error, OSError) else brief(error)
+            raise ModelError(
+                f"{self.name}/{path}: cannot be read: {why}. Fetch or save the model again"
+            ) from error
         if not isinstance(data, dict):
             raise ModelError(f"{self.name}/{path}: expected an object, found {type(data).__name__}")
         return data
