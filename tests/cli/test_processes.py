@@ -39,8 +39,9 @@ def slow(path, arrays):
 bundle_writer._save = slow
 """
 SLOW_TRACE = """
-import torch.export
+import os, tempfile, torch.export
 from keepstep.exporter import cli
+os.environ["KEEPSTEP_CACHE"] = tempfile.mkdtemp()
 export = torch.export.export
 def told(*arguments, **options):
     print("ready", flush=True)

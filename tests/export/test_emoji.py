@@ -21,6 +21,7 @@ def test_every_plan_equals_the_eager_run_of_its_schedule(plan: str, emoji_bundle
     verdict = verify(emoji_bundle, plan)
     assert verdict.good, verdict.sentence
     assert verdict.error is not None
+    assert verdict.error <= 1e-3  # the golden noise is not one of those that end in a tie
     assert [stage.stage for stage in verdict.stages] == list(emoji_bundle.plan(plan).stages)
 
 

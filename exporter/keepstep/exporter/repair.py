@@ -37,7 +37,7 @@ def repair(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
     for kinds in (*((kind,) for kind in KINDS), KINDS):
         model = ir.load(bundle.file(engine))
         widen(model, kinds)
-        if _error(bundle, plan, stage, model) <= verdict.tolerance:
+        if _error(bundle, plan, stage, model) <= stage.tolerance:
             return kinds
     return None
 

@@ -140,13 +140,13 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for verdict in verdicts:
         first = (verdict.plan, verdict.backend)
-        lines = [(s.stage, s.tensor, s.error) for s in verdict.stages]
+        lines = [(s.stage, s.tensor, s.error, s.tolerance) for s in verdict.stages]
         if verdict.error is not None:
-            lines.append(("the whole run", "latents", verdict.error))
-        for what, tensor, error in lines:
-            good = error <= verdict.tolerance
+            lines.append(("the whole run", "latents", verdict.error, verdict.tolerance))
+        for what, tensor, error, tolerance in lines:
+            good = error <= tolerance
             mark = "[green]good[/]" if good else "[red]departs[/]"
-            numbers = (f"{error:.1e}", f"{verdict.tolerance:g}")
+            numbers = (f"{error:.1e}", f"{tolerance:g}")
             table.add_row(*first, what, *numbers, mark, _ending(tensor, 48))
             first = ("", "")
     return table

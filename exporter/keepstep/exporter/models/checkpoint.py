@@ -91,6 +91,8 @@ class Checkpoint:
             if diffusers
             else {"dtype": torch.float32}
         )
+        if diffusers and not any((self.folder / component).glob("*.safetensors")):
+            how["use_safetensors"] = False  # else diffusers complains before it looks further
         if variant := _variant(self.folder / component):
             how["variant"] = variant
         try:

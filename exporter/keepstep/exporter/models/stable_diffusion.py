@@ -24,6 +24,7 @@ class StableDiffusion:
     family: ClassVar[str] = "stable-diffusion"
     TEXT: ClassVar[Mapping[str, Any]] = {"text_encoder": CLIPTextModel}
     TOKENIZERS: ClassVar[Mapping[str, str]] = {"token_ids": "tokenizer"}
+    ADDED: ClassVar[str | None] = None  # what is added to the UNet's time embedding
 
     checkpoint: Checkpoint
     unet: UNet2DConditionModel
@@ -76,6 +77,7 @@ class StableDiffusion:
             height=height or native_h * factor,
             width=width or native_w * factor,
         )
+        model._check_network()
         model._check_size(factor)
         checkpoint.config("scheduler")  # refused now, not when a schedule is lowered
         return model
@@ -145,6 +147,26 @@ class StableDiffusion:
     def _embeddings(self, batch: int) -> dict[str, tuple[int, ...]]:
         shape = (batch, self.prompt_length, self.text_width)
         return {"prompt_embeds": shape, "negative_prompt_embeds": shape}
+
+    def _check_network(self) -> None:
+        """Refuse what has the family's parts but takes more than prompt, latents and timestep."""
+        unet, vae = self.unet.config, self.vae.config
+        channels = {unet.in_channels, unet.out_channels, vae.latent_channels}
+        extras = {
+            name: unet.get(name)
+            for name in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+            if unet.get(name) is not None
+        }
+        if unet.addition_embed_type != self.ADDED:
+            extras["addition_embed_type"] = unet.addition_embed_type
+        if len(channels) > 1:
+            extras["in_channels"] = unet.in_channels
+        if extras:
+            found = ", ".join(f"{name} {value}" for name, value in extras.items())
+            raise ModelError(
+                f"{self.name}/unet: {found}: expected a {self.family} text-to-image network; "
+                "inpainting, upscaling and guidance-distilled ones are not supported"
+            )
 
     def _check_size(self, factor: int) -> None:
         unit = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)

@@ -29,6 +29,7 @@ class StableDiffusionXL(StableDiffusion):
         "token_ids": "tokenizer",
         "token_ids_2": "tokenizer_2",
     }
+    ADDED: ClassVar[str | None] = "text_time"
 
     def text_stage(self) -> tuple[nn.Module, tuple[str, ...]]:
         """Both encoders: embeddings of the tokens, and pooled ones of the prompts."""
