@@ -80,7 +80,9 @@ def test_plans_share_stages_and_weights(emoji_bundle: Bundle) -> None:
     # text, prompt and decode once; full, full with cache, shallow, and both again with pruning
     assert len(set(used)) == 8
     sizes = {path: entry.bytes for path, entry in emoji_bundle.manifest.files.items()}
-    assert sum(sizes.values()) <= 1.1 * sizes["weights.safetensors"]
+    # Golden values aside: they are for checking, and small beside a model of a real size.
+    played = sum(size for path, size in sizes.items() if not path.startswith("golden/"))
+    assert played <= 1.1 * sizes["weights.safetensors"]
 
 
 def test_embeddings_may_be_given_in_place_of_tokens(emoji_bundle: Bundle) -> None:
