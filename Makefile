@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 
-.PHONY: demo bench test lint format clean
+.PHONY: demo bench engines test lint format clean
 
 ## demo: "a red apple" twice, with every call full and with the DaTo schedule
 demo: $(READY)
@@ -16,6 +16,10 @@ demo: $(READY)
 ## bench: writes docs/benchmarks/cpu-emoji.*; takes some minutes, with nothing else running
 bench: demo
 	$(BIN)/python benchmarks/cpu.py
+
+## engines: writes docs/benchmarks/engines.*; exports SD1.5 and SDXL, with nothing else running
+engines: $(READY)
+	$(BIN)/python benchmarks/engines.py
 
 ## test: everything that must hold before a change lands
 test: lint

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from checkpoints import ARCHITECTURES
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from exporter.dato_oracle import attention, choose
@@ -16,8 +17,9 @@ from exporter.dato_oracle import attention, choose
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.modules import NetworkCall
 from keepstep.exporter.program import score_weights
-from keepstep.exporter.pruning.attach import CallContext, pruned, top_level_blocks
+from keepstep.exporter.pruning.attach import CallContext, pruned
 from keepstep.exporter.pruning.dato import count_tokens
+from keepstep.exporter.pruning.level import pruned_blocks, pruned_level
 from keepstep.exporter.schedule import Call, Prune
 
 # The UNet computes in float32, the oracle in float64; its attention sums 10² to 10³ products of
@@ -87,30 +89,38 @@ def unet_arguments(model: StableDiffusion, seed: int = 0) -> tuple[torch.Tensor,
     return sample, torch.tensor(500.0), prompt
 
 
+def grid(model: StableDiffusion) -> tuple[int, int]:
+    """Rows and columns of the tokens that can be pruned."""
+    level = pruned_level(model.unet)
+    assert level
+    return level.grid(*model.latent_shape[1:])
+
+
 def begun(model: StableDiffusion, prune: Prune, score: torch.Tensor) -> CallContext:
-    _, h, w = model.latent_shape
-    context = CallContext(prune, count_tokens(prune, h, w, "test"))
+    context = CallContext(prune, count_tokens(prune, *grid(model), "test"))
     context.begin(score)
     return context
 
 
 def random_score(model: StableDiffusion) -> torch.Tensor:
-    _, h, w = model.latent_shape
+    h, w = grid(model)
     return torch.randn(1, h * w, generator=torch.Generator().manual_seed(9))
 
 
+@pytest.mark.parametrize("name", ["wide_model", "plain_top_model"])
 @pytest.mark.parametrize("similarity", ["block", "call"])
 @pytest.mark.parametrize(("recover", "ratio"), [("base", 0.4), ("kept", 0.4), ("base", 0.7)])
 @torch.no_grad()
-def test_every_top_level_block_attends_as_the_definition_says(
-    wide_model: StableDiffusion, similarity: str, recover: str, ratio: float
+def test_every_pruned_block_attends_as_the_definition_says(
+    request: pytest.FixtureRequest, name: str, similarity: str, recover: str, ratio: float
 ) -> None:
+    model: StableDiffusion = request.getfixturevalue(name)
     prune = Prune(ratio=ratio, recover=recover, similarity=similarity)  # type: ignore[arg-type]
-    score = random_score(wide_model)
-    blocks = top_level_blocks(wide_model.unet)
-    with pruned(wide_model.unet, begun(wide_model, prune, score)), watched(blocks) as seen:
-        wide_model.unet(*unet_arguments(wide_model))
-    width = wide_model.latent_shape[2]
+    score = random_score(model)
+    blocks = pruned_blocks(model.unet)
+    with pruned(model.unet, begun(model, prune, score)), watched(blocks) as seen:
+        model.unet(*unet_arguments(model))
+    _, width = grid(model)
     chosen = []
     for block, s in zip(blocks, seen, strict=True):
         for half in range(2):
@@ -130,22 +140,25 @@ def test_every_top_level_block_attends_as_the_definition_says(
     assert chosen[0] != chosen[1], "the halves share base tokens, not what is pruned"
 
 
+@pytest.mark.parametrize(("name", "tokens"), [("model", 16 * 16), ("plain_top_model", 8 * 8)])
 @torch.no_grad()
-def test_only_self_attention_at_the_latents_own_resolution_sees_fewer_tokens(
-    model: StableDiffusion,
+def test_only_self_attention_at_the_highest_resolution_that_has_any_sees_fewer_tokens(
+    request: pytest.FixtureRequest, name: str, tokens: int
 ) -> None:
+    model: StableDiffusion = request.getfixturevalue(name)
     blocks = [m for m in model.unet.modules() if isinstance(m, BasicTransformerBlock)]
-    top = top_level_blocks(model.unet)
+    top = pruned_blocks(model.unet)
     assert len(top) == 3, "one on the way down and two on the way up"
     assert len(blocks) > len(top)
     context = begun(model, Prune(ratio=0.5), random_score(model))
     with pruned(model.unet, context), watched(blocks) as seen:
         model.unet(*unet_arguments(model))
     for block, s in zip(blocks, seen, strict=True):
-        tokens = s.block_input[0].shape[1]
-        assert s.queries == [tokens // 2 if block in top else tokens]
-        assert s.cross_queries == [tokens]
-        assert s.attended[0].shape[1] == tokens
+        all_of_it = s.block_input[0].shape[1]
+        assert (all_of_it == tokens) == (block in top)
+        assert s.queries == [tokens // 2 if block in top else all_of_it]
+        assert s.cross_queries == [all_of_it]
+        assert s.attended[0].shape[1] == all_of_it
 
 
 def state_of(unet: UNet2DConditionModel) -> list[object]:
@@ -175,7 +188,7 @@ def test_the_unet_is_restored_even_after_an_exception(model: StableDiffusion, fa
             assert state_of(model.unet) != before
             if fails == "before the call":
                 raise _StopError
-            block = top_level_blocks(model.unet)[-1]
+            block = pruned_blocks(model.unet)[-1]
             hook = block.attn2.register_forward_pre_hook(stop) if fails != "not" else None
             try:
                 assert not torch.equal(model.unet(*arguments)[0], expected)
@@ -195,22 +208,39 @@ def test_without_a_context_nothing_is_pruned(model: StableDiffusion) -> None:
         assert state_of(model.unet) == before
 
 
-def test_a_model_without_attention_at_the_top_has_no_block_to_prune(
-    plain_top_model: StableDiffusion,
-) -> None:
-    assert top_level_blocks(plain_top_model.unet) == []
+def test_sdxl_is_pruned_at_half_of_the_latents_height_and_width() -> None:
+    """Its levels are 128², 64² and 32², and the first of them has no attention."""
+    with torch.device("meta"):
+        unet = UNet2DConditionModel.from_config(dict(ARCHITECTURES["sdxl"]["unet"]))
+    level = pruned_level(unet)
+    assert level
+    assert level.grid(128, 128) == (64, 64)
+    # Skips 0 to 3 come from the first convolution and from level 0; 4 and 5 from these two.
+    assert dict(level.transformers) == {
+        "down_blocks.1.attentions.0": 4,
+        "down_blocks.1.attentions.1": 5,
+        "up_blocks.1.attentions.0": 5,
+        "up_blocks.1.attentions.1": 4,
+        "up_blocks.1.attentions.2": 3,
+    }
+    assert len(pruned_blocks(unet)) == 2 * len(level.transformers), "two blocks a transformer"
 
 
+@pytest.mark.parametrize("name", ["model", "plain_top_model"])
 @pytest.mark.parametrize("alpha", [0.0, 0.5])
 @torch.no_grad()
 def test_the_score_is_the_change_of_the_unconditional_prediction_and_weighted_noise(
-    model: StableDiffusion, alpha: float
+    request: pytest.FixtureRequest, name: str, alpha: float
 ) -> None:
+    """A token that stands for a square of latents has their mean change."""
+    model: StableDiffusion = request.getfixturevalue(name)
     rng = np.random.default_rng(3)
     c, h, w = model.latent_shape
+    rows, columns = grid(model)
+    side = h // rows
     batch, gamma = 2, 1.5
     history = rng.normal(size=(4, 2, batch, c, h, w)).astype(np.float32)
-    noise = rng.normal(size=(1, batch, h * w)).astype(np.float32)
+    noise = rng.normal(size=(1, batch, rows * columns)).astype(np.float32)
     scores: list[torch.Tensor] = []
 
     class Recorder(CallContext):
@@ -219,7 +249,7 @@ def test_the_score_is_the_change_of_the_unconditional_prediction_and_weighted_no
             super().begin(score)
 
     prune = Prune(ratio=0.4, gamma=gamma, alpha=alpha)
-    context = Recorder(prune, count_tokens(prune, h, w, "test"))
+    context = Recorder(prune, count_tokens(prune, rows, columns, "test"))
     prompt = torch.zeros(batch, model.prompt_length, model.text_width)
     with pruned(model.unet, context):
         NetworkCall(model.unet, context)(
@@ -234,9 +264,13 @@ def test_the_score_is_the_change_of_the_unconditional_prediction_and_weighted_no
             selection_noise=torch.from_numpy(noise) if alpha else None,
         )
     newest, older = history[0, 0], history[1, 0]  # guidance axis: 0 is unconditional
-    expected = gamma * np.abs(newest - older).mean(axis=1).reshape(batch, h * w)
-    expected += alpha * noise[0]
-    # Means of four float32 numbers of the order of 1.
+    change = np.abs(newest - older).mean(axis=1)
+    expected = alpha * noise[0]
+    for token in range(rows * columns):
+        top, left = side * (token // columns), side * (token % columns)
+        square = change[:, top : top + side, left : left + side]
+        expected[:, token] += gamma * square.mean(axis=(1, 2))
+    # Means of a few float32 numbers of the order of 1.
     np.testing.assert_allclose(scores[0].numpy(), expected, rtol=1e-5, atol=1e-6)
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from exporter.played import call_inputs, hoisted, run_stage, schedule, variants_of
 
 from keepstep.exporter.errors import ScheduleError
+from keepstep.exporter.lowering import lower_schedule
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.modules import NetworkCall
 from keepstep.exporter.models.unet import up_path
@@ -192,8 +196,37 @@ def test_a_branch_or_module_that_does_not_exist_is_refused_with_those_that_do(
         variants_of(factory, schedule("Fs", cache="module: up_blocks.9"))
 
 
-def test_pruning_a_model_without_attention_at_the_top_is_refused(
-    plain_top_model: StableDiffusion,
+def test_pruning_a_model_with_attention_in_its_mid_block_only_is_refused(
+    model: StableDiffusion,
 ) -> None:
-    with pytest.raises(ScheduleError, match="no self-attention at its latent's own resolution"):
-        variants_of(StageFactory(plain_top_model, 1), schedule("F", prune="ratio: 0.4"))
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        attention_head_dim=2,
+        norm_num_groups=4,
+        cross_attention_dim=model.text_width,
+        down_block_types=("DownBlock2D",) * 2,
+        up_block_types=("UpBlock2D",) * 2,
+    )
+    factory = StageFactory(replace(model, unet=unet), 1)
+    with pytest.raises(ScheduleError, match="'test': this model has no self-attention on its way"):
+        variants_of(factory, schedule("F", prune="ratio: 0.4"))
+    assert variants_of(factory, schedule("F"))
+
+
+@pytest.mark.parametrize(("branch", "prunes"), [(0, False), (1, False), (2, True), (3, True)])
+def test_a_shallow_call_that_runs_no_pruned_block_is_the_one_that_prunes_nothing(
+    plain_top_model: StableDiffusion, branch: int, prunes: bool
+) -> None:
+    """Attention is one level down; a shallow call runs some of it from branch 2 on."""
+    factory = StageFactory(plain_top_model, 1)
+    cache = f"branch: {branch}"
+    full, shallow = variants_of(factory, schedule("Fs", cache, "ratio: 0.5, alpha: 1"))
+    _, plain = variants_of(factory, schedule("Fs", cache))
+    assert full.name == "full-dato0.5"
+    assert (shallow == plain) == (not prunes)
+    assert shallow.name == ("shallow-dato0.5" if prunes else "shallow")
+    taken = set(factory.network(shallow).subgraph.inputs)
+    assert ({"score_weights", "selection_noise"} <= taken) == prunes
+    lowered = lower_schedule(plain_top_model, factory, schedule("Fs", cache, "ratio: 0.5"))
+    assert lowered.kept == (32, 32 if prunes else None), "half of 8 × 8 tokens"

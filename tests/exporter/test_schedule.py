@@ -66,6 +66,16 @@ def test_dato_coco_prunes_two_fifths_at_every_call_that_runs_and_cuts_at_branch_
         assert call.prune == (None if call.kind == "skip" else Prune(ratio=0.4, patch=2))
 
 
+def test_sdxl_dato_is_dato_coco_without_the_call_that_pndm_makes_twice() -> None:
+    ours, theirs = (Schedule.load(name) for name in ("sdxl-dato", "dato-coco"))
+    sampler = lower(scheduler_from({"skip_prk_steps": True}, theirs.sampler), 50)
+    (twice,) = (k for k, t in enumerate(sampler.timesteps) if t in sampler.timesteps[:k])
+    calls = theirs.resolve(51, "PNDM")
+    assert ours.resolve(50, "Euler") == calls[:twice] + calls[twice + 1 :]
+    assert calls[twice].kind == calls[twice - 1].kind == "shallow"
+    assert ours.cache == theirs.cache
+
+
 def test_letters_name_kinds_and_blanks_are_free() -> None:
     calls = parse(with_calls('" F s\\n. F"')).resolve(4, "DDIM")
     assert kinds(calls) == "full shallow skip full"

@@ -9,6 +9,7 @@ from exporter.played import play, schedule
 
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
+from keepstep.exporter.pruning.level import pruned_level
 from keepstep.exporter.reference import run_eagerly
 from keepstep.exporter.stages import StageFactory, window_for
 from keepstep.exporter.tables import time_tables
@@ -19,6 +20,9 @@ SAME = 1e-5
 
 
 def start_of(model: StableDiffusion, runs: int, seed: int = 4) -> dict[str, torch.Tensor]:
+    level = pruned_level(model.unet)
+    assert level
+    rows, columns = level.grid(*model.latent_shape[1:])
     g = torch.Generator().manual_seed(seed)
     text = (1, model.prompt_length, model.text_width)
     return {
@@ -26,9 +30,7 @@ def start_of(model: StableDiffusion, runs: int, seed: int = 4) -> dict[str, torc
         "prompt_embeds": torch.randn(text, generator=g),
         "negative_prompt_embeds": torch.randn(text, generator=g),
         "guidance_scale": torch.tensor(3.0),
-        "selection_noise": torch.randn(
-            runs, 1, model.latent_shape[1] * model.latent_shape[2], generator=g
-        ),
+        "selection_noise": torch.randn(runs, 1, rows * columns, generator=g),
     }
 
 
@@ -92,6 +94,21 @@ def test_a_model_without_attention_at_the_top_gives_what_eager_gives(
     plain_top_model: StableDiffusion,
 ) -> None:
     assert_played_as_eager(plain_top_model, StageFactory(plain_top_model, 1), "Fs.F", "branch: 0")
+
+
+@pytest.mark.parametrize(
+    ("cache", "prune"),
+    [
+        ("branch: 0", "ratio: 0.5, alpha: 1"),  # shallow calls run no pruned block,
+        ("branch: 2", "ratio: 0.5, similarity: call"),  # the last one, behind the cut,
+        ("branch: 3", "ratio: 0.5, similarity: call"),  # or the first one, too
+    ],
+)
+def test_tokens_pruned_below_the_latents_own_resolution_give_what_eager_gives(
+    plain_top_model: StableDiffusion, cache: str, prune: str
+) -> None:
+    factory = StageFactory(plain_top_model, 1)
+    assert_played_as_eager(plain_top_model, factory, "FFsF", cache, prune)
 
 
 @pytest.mark.parametrize(("runs", "window"), [(1, 64), (64, 64), (65, 128), (128, 128)])

@@ -17,6 +17,7 @@ from keepstep.runtime.plan import Plan
 
 from .lowering import LoweredSchedule
 from .models import StableDiffusion
+from .pruning.level import pruned_level
 from .reference import run_eagerly
 from .rehearsal import Rehearsal
 
@@ -37,8 +38,11 @@ def golden_inputs(
         **model.token_ids([PROMPT] * batch, [""] * batch),
         **model.sizes(batch),
     }
-    if any(call.prune and call.prune.alpha for call in entry.calls):
-        shape = (len(entry.variants), batch, h * w)
+    if any(variant.prune and variant.prune.alpha for variant in entry.variants):
+        level = pruned_level(model.unet)
+        assert level
+        rows, columns = level.grid(h, w)
+        shape = (len(entry.variants), batch, rows * columns)
         inputs["selection_noise"] = torch.randn(shape, generator=generator)
     if entry.sampler.from_image:
         picture = (batch, model.height, model.width, 3)

@@ -50,5 +50,6 @@ def lower_schedule(
     folded = fold_skips(sampler, [call.kind for call in calls])
     running = [call for call in calls if call.kind != "skip"]
     variants = tuple(factory.variant(schedule, call, folded.rows) for call in running)
-    kept = tuple(factory.counts(schedule, c.prune).kept if c.prune else None for c in calls)
+    counts = [factory.counts(schedule, call) for call in calls]
+    kept = tuple(c.kept if c else None for c in counts)
     return LoweredSchedule(schedule, calls, sampler.timesteps, folded, variants, kept)

@@ -21,6 +21,7 @@ from .models.modules import unet_arguments
 from .models.unet import branch_of, cut_path
 from .pruning.attach import CallContext, pruned
 from .pruning.dato import count_tokens
+from .pruning.level import pruned_level
 from .sampler import scheduler_from
 from .schedule import Call, Schedule, first_step
 
@@ -152,14 +153,20 @@ class _Network:
         """Token scores of this call: the change between the two last predictions, and noise."""
         if call.prune is None:
             return None
+        level = pruned_level(self.model.unet)
+        assert level
         b, _, h, w = sample.shape
-        score = torch.zeros(b // 2, h * w)
+        rows, columns = level.grid(h, w)
+        score = torch.zeros(b // 2, rows * columns)
         if len(self.last) == 2:
-            change = (self.last[1] - self.last[0]).abs().mean(dim=1).flatten(1)
-            score = call.prune.gamma * change
+            change = (self.last[1] - self.last[0]).abs()
+            # The mean over channels, and over the latents that a token stands for.
+            squares = change.reshape(b // 2, -1, rows, h // rows, columns, w // columns)
+            score = call.prune.gamma * squares.mean(dim=(1, 3, 5)).flatten(1)
         if extra is not None and call.prune.alpha:
             score = score + call.prune.alpha * extra
-        context = CallContext(call.prune, count_tokens(call.prune, h, w, self.schedule.name))
+        counts = count_tokens(call.prune, rows, columns, self.schedule.name)
+        context = CallContext(call.prune, counts)
         context.begin(score)
         return context
 

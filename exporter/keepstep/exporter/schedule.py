@@ -89,7 +89,7 @@ class Cache(_Frozen):
 
 
 class Prune(_Frozen):
-    """DaTo token pruning of the self-attention at the latent's own resolution (`pruning.dato`)."""
+    """DaTo token pruning of self-attention where the network has most tokens (`pruning.dato`)."""
 
     method: Literal["dato"] = "dato"
     ratio: Annotated[float, Field(gt=0, lt=1)]

@@ -15,13 +15,14 @@ from torch import Tensor, fx
 from .errors import ScheduleError
 from .models import StableDiffusion
 from .models.modules import Decoder, Encoder, NetworkCall
-from .models.unet import cut_path, up_path
+from .models.unet import branch_of, cut_path
 from .passes.colour import colour
 from .passes.cut import cut_node
 from .passes.extract import Subgraph, extract
 from .passes.hoist import frontier
-from .pruning.attach import CallContext, pruned, top_level_blocks
+from .pruning.attach import CallContext, pruned
 from .pruning.dato import TokenCounts, count_tokens
+from .pruning.level import PrunedLevel, pruned_level
 from .schedule import Call, Prune, Schedule
 from .trace import Trace, trace
 
@@ -90,6 +91,7 @@ class StageFactory:
         self.model = model
         self.batch = batch
         self.conditions = tuple(model.conditions(batch))
+        self.level = pruned_level(model.unet)
         self.text = cache(self._text)
         self.encode = cache(self._encode)
         self.decode = cache(self._decode)
@@ -141,20 +143,41 @@ class StageFactory:
 
         rows   of the history, as many as the run writes
         """
-        if call.prune:
-            self.counts(schedule, call.prune)
-        cut = cut_path(self.model.unet, schedule.cache, schedule.name) if schedule.cache else None
-        return NetworkVariant(call.kind, call.prune, cut, window_for(rows))
+        prune = call.prune if self.counts(schedule, call) else None
+        return NetworkVariant(call.kind, prune, self._cut(schedule), window_for(rows))
 
-    def counts(self, schedule: Schedule, prune: Prune) -> TokenCounts:
-        """Static token counts of `prune`; raises `ScheduleError` if they do not fit the model."""
-        if not top_level_blocks(self.model.unet):
+    def counts(self, schedule: Schedule, call: Call) -> TokenCounts | None:
+        """Static token counts of `call`; None where it prunes nothing.
+
+        That is also where a shallow call runs none of the blocks in which tokens are pruned.
+        Raises `ScheduleError` if what `prune` asks for does not fit the model.
+        """
+        if call.prune is None:
+            return None
+        if self.level is None:
             raise ScheduleError(
-                f"schedule '{schedule.name}': this model has no self-attention at its latent's "
-                "own resolution, so `prune` has nothing to act on: remove it"
+                f"schedule '{schedule.name}': this model has no self-attention on its way down "
+                "or up, so `prune` has nothing to act on: remove it"
             )
+        counts = count_tokens(call.prune, *self._grid(), schedule.name)
+        cut = self._cut(schedule)
+        if call.kind == "shallow" and cut and not self._run_in_shallow(self.level, cut):
+            return None
+        return counts
+
+    def _cut(self, schedule: Schedule) -> str | None:
+        return cut_path(self.model.unet, schedule.cache, schedule.name) if schedule.cache else None
+
+    def _grid(self) -> tuple[int, int]:
+        """Tokens down and across, where they are pruned."""
+        assert self.level
         _, h, w = self.model.latent_shape
-        return count_tokens(prune, h, w, schedule.name)
+        return self.level.grid(h, w)
+
+    def _run_in_shallow(self, level: PrunedLevel, cut: str) -> list[str]:
+        """The transformers of `level` that shallow calls run, in order."""
+        branch = branch_of(self.model.unet, cut)
+        return [path for path, least in level.transformers.items() if branch >= least]
 
     def _network(self, variant: NetworkVariant) -> StageSource:
         """The full or shallow stage: prompt and timestep hoisted, cut where features are cached."""
@@ -215,11 +238,11 @@ class StageFactory:
         inputs |= {name: torch.zeros(shape) for name, shape in model.conditions(b).items()}
         context = None
         if prune:
-            _, h, w = model.latent_shape
-            context = CallContext(prune, count_tokens(prune, h, w, "traced"))
+            counts = count_tokens(prune, *self._grid(), "traced")
+            context = CallContext(prune, counts)
             inputs["score_weights"] = torch.zeros(1, 2)
             if prune.alpha:
-                inputs["selection_noise"] = torch.zeros(1, b, h * w)
+                inputs["selection_noise"] = torch.zeros(1, b, counts.tokens)
         with pruned(model.unet, context):
             hook = None
             if select_after and context:
@@ -238,12 +261,13 @@ class StageFactory:
     def _afresh(self, variant: NetworkVariant) -> str | None:
         """Where a shallow call begins to select, if it shares its first block's selection.
 
-        Only the outermost cut leaves out the first block on the way down; with any other a
-        shallow call runs that block, and shares its selection.
+        That is behind the cut where the call leaves out the block that selects in a full call.
         """
         shares = variant.prune is not None and variant.prune.similarity == "call"
-        outermost = variant.cut == up_path(self.model.unet)[-1]
-        return variant.cut if variant.kind == "shallow" and shares and outermost else None
+        if variant.kind != "shallow" or not shares or not variant.cut or not self.level:
+            return None
+        first = next(iter(self.level.transformers))
+        return None if first in self._run_in_shallow(self.level, variant.cut) else variant.cut
 
     def _loop_inputs(self, window: int) -> dict[str, Tensor]:
         """Examples of what the sampler gives to every network call and to the decoder."""

@@ -15,6 +15,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..pruning.attach import CallContext
+from ..pruning.dato import change_of_tokens
 
 
 def combine(noise: Tensor, history: Tensor, coef: Tensor, guidance_scale: Tensor) -> Tensor:
@@ -132,7 +133,8 @@ class NetworkCall(nn.Module):
         if self.context:
             assert score_weights is not None
             # Slots 0 and 1 of the window are the two last predictions; [·, 0] is unconditional.
-            change = (history[0, 0] - history[1, 0]).abs().mean(dim=1).flatten(1)
+            change = (history[0, 0] - history[1, 0]).abs().mean(dim=1)
+            change = change_of_tokens(change, self.context.counts)
             score = score_weights[0, 0] * change
             if selection_noise is not None:
                 score = score + score_weights[0, 1] * selection_noise[0]

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffusers import UNet2DConditionModel
-from diffusers.models.attention import BasicTransformerBlock
 from torch import Tensor, nn
 
 from ..schedule import Prune
 from .dato import Selection, TokenCounts, gather_tokens, select
+from .level import pruned_blocks
 
 
 class CallContext:
@@ -64,22 +64,12 @@ class _PrunedProcessor:
         return gather_tokens(self.inner(attn, kept, *args, **kwargs), selection.source)
 
 
-def top_level_blocks(unet: UNet2DConditionModel) -> list[BasicTransformerBlock]:
-    """The transformer blocks that work at the latent's own resolution, in order of execution."""
-    return [
-        module
-        for level in (unet.down_blocks[0], unet.up_blocks[-1])
-        for module in level.modules()
-        if isinstance(module, BasicTransformerBlock)
-    ]
-
-
 @contextmanager
 def pruned(unet: UNet2DConditionModel, context: CallContext | None) -> Iterator[None]:
-    """While active, top-level self-attention keeps only the tokens that `context` selects."""
+    """While active, `pruned_blocks` attend only over the tokens that `context` selects."""
     undo: list[Callable[[], None]] = []
     try:
-        for block in top_level_blocks(unet) if context else ():
+        for block in pruned_blocks(unet) if context else ():
             assert context is not None
             processor = _PrunedProcessor(block.attn1.processor, context)
             hook = block.norm1.register_forward_pre_hook(processor.watch)

@@ -2,7 +2,8 @@
 
 Per transformer block, on the block's input x (before its norm), with N tokens on an h × w grid:
 
-1. score    γ · change + α · noise, one map an image, the same for both guidance halves
+1. score    γ · change + α · noise, one map an image, the same for both guidance halves; where
+            N is less than the latent has pixels, a token's change is the mean of its pixels'
 2. base     the token with the highest score in each patch × patch square (lowest index on ties)
 3. pruned   the int(N · ratio) other tokens most similar to any base token (cosine, float32)
 4. attend   self-attention over the kept tokens only: queries, keys and values
@@ -70,10 +71,10 @@ class Selection:
 
 
 def count_tokens(prune: Prune, height: int, width: int, schedule: str) -> TokenCounts:
-    """The static counts of `prune` on an h × w latent; raises `ScheduleError` if they don't fit."""
+    """The static counts of `prune` on an h × w grid; raises `ScheduleError` if they don't fit."""
     if height % prune.patch or width % prune.patch:
         raise ScheduleError(
-            f"schedule '{schedule}': latents are {height}×{width}, which squares of "
+            f"schedule '{schedule}': tokens lie in {height}×{width}, which squares of "
             f"{prune.patch}×{prune.patch} do not tile: choose another `patch` or picture size"
         )
     counts = TokenCounts(height, width, prune.patch, int(height * width * prune.ratio))
@@ -93,6 +94,18 @@ def count_tokens(prune: Prune, height: int, width: int, schedule: str) -> TokenC
             f"{ceil(1e4 * (counts.candidates - MAX_TOP_K) / counts.tokens) / 1e4:g}"
         )
     return counts
+
+
+def change_of_tokens(change: Tensor, counts: TokenCounts) -> Tensor:
+    """How much each token changed, (B, N), from the change of each latent (B, h, w).
+
+    A token at a lower resolution than the latent's own stands for a square of latents: it has
+    their mean, so that γ and α mean the same at every resolution.
+    """
+    side = change.shape[-1] // counts.width
+    if side > 1:
+        change = F.avg_pool2d(change, side)
+    return change.flatten(1)
 
 
 def select(x: Tensor, score: Tensor, counts: TokenCounts, recover: str = "base") -> Selection:
