@@ -18,6 +18,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two levels, for tests that need stages of their own."""
+    return write_model(tmp_path_factory.mktemp("model") / "small", levels=2)
+
+
+@pytest.fixture(scope="session")
 def samplers_bundle(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """One full plan for each sampler; all share the same four stages and prompt."""
     schedules = [with_sampler(name) for name in SAMPLERS]

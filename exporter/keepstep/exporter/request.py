@@ -60,6 +60,11 @@ class ExportRequest:
         ):
             if found not in known:
                 raise ExportError(f"{what} is {found!r}: known are {', '.join(known)}")
+        if self.dtype == "bfloat16" and "onnxruntime" in [b.backend for b in self.builders]:
+            raise ExportError(
+                "dtype is 'bfloat16', in which ONNX Runtime computes nothing on a CPU: choose "
+                "float16 or float32, or leave that backend out, as with --backend tensorrt-rtx"
+            )
         for name in self.float32:
             if name not in IN_FLOAT32:
                 raise ExportError(

@@ -1,0 +1,50 @@
+"""Latents that diffusers' own pipelines draw, and those of a bundle, from the same start noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from exports_for_tests import SAMPLERS
+
+from keepstep.runtime import Bundle
+
+GUIDANCE_SCALE = 4.0
+PROMPT = "a red apple"
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(3).standard_normal((1, 4, 16, 16), dtype=np.float32)
+
+
+def played(bundle: Bundle, plan: str, **more: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs of a plan; `more` inputs take the place of those of the prompt."""
+    with bundle.player(plan, threads=1) as player:
+        told = {**player.encode(PROMPT), "guidance_scale": GUIDANCE_SCALE, "noise": noise()}
+        told |= more
+        return {n: a.copy() for n, a in player.run(told).items()}
+
+
+def drawn(folder: Path, sampler: str, **how: Any) -> np.ndarray:
+    """Latents of the pipeline in `folder` with one of `SAMPLERS`; `how` goes to its call."""
+    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
+    pipeline.set_progress_bar_config(disable=True)
+    settings = dict(SAMPLERS[sampler])
+    cls, steps = getattr(diffusers, str(settings.pop("scheduler"))), settings.pop("steps")
+    pipeline.scheduler = cls.from_config(pipeline.scheduler.config, **settings)
+    result = pipeline(
+        **{"prompt": PROMPT, "negative_prompt": ""} | how,
+        num_inference_steps=steps,
+        guidance_scale=GUIDANCE_SCALE,
+        latents=torch.from_numpy(noise()),
+        output_type="latent",
+    )
+    return np.asarray(result.images)
+
+
+def distance(found: np.ndarray, expected: np.ndarray) -> float:
+    """Norm of the difference, relative to what is expected."""
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))

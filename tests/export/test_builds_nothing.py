@@ -1,0 +1,188 @@
+"""What was traced, converted or built once is never made again: the cost that exports promise."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export.drawn import distance, drawn, played
+from exports_for_tests import with_sampler
+from models_for_tests import PICTURE, write_model
+from safetensors.numpy import load_file, save_file
+
+from keepstep.exporter import compiled, export, models, stages
+from keepstep.exporter.engine_from_onnx import BuildOptions, builder
+from keepstep.exporter.engine_from_onnx.onnxruntime import OnnxRuntimeBuilder
+from keepstep.exporter.request import ExportRequest
+from keepstep.exporter.schedule import Schedule, parse
+from keepstep.exporter.stages import TEXT, TIME, NetworkVariant, StageFactory, StageId
+from keepstep.runtime import Bundle
+
+# The bar for a checkpoint that was not there when its engines were built.
+TOLERANCE = 1e-3
+
+PLAIN = with_sampler("euler")
+
+
+def cached(name: str, scheduler: str, calls: str) -> Schedule:
+    sampler = f"{{scheduler: {scheduler}, steps: {len(calls)}}}"
+    lines = ("keepstep: 1", f"name: {name}", f"sampler: {sampler}", "cache: {branch: 0}")
+    return parse("\n".join([*lines, f'calls: "{calls}"']))
+
+
+SCHEDULES = [PLAIN, cached("cached", "EulerDiscreteScheduler", "FssF.s")]
+
+
+@pytest.fixture(scope="module")
+def bundle(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export(small_folder, SCHEDULES, tmp_path_factory.mktemp("bundle") / "first")
+
+
+@pytest.fixture
+def made(bundle: Bundle) -> Iterator[Counter[str]]:
+    """Counts what exports make from here on."""
+    counted: Counter[str] = Counter()
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in (
+            (stages, "trace"),
+            (compiled, "onnx_from_subgraph"),
+            (OnnxRuntimeBuilder, "build"),
+        ):
+            patch.setattr(owner, name, _counting(getattr(owner, name), name, counted))
+        yield counted
+
+
+def _counting(function: Callable[..., Any], name: str, counted: Counter[str]) -> Callable[..., Any]:
+    def counting(*arguments: Any, **named: Any) -> Any:
+        counted[name] += 1
+        return function(*arguments, **named)
+
+    return counting
+
+
+def test_what_is_new_is_counted(made: Counter[str], small_folder: Path, tmp_path: Path) -> None:
+    """The other tests of this file look at a counter that does count."""
+    image = parse(
+        "keepstep: 1\nname: edit\nsampler: {scheduler: EulerDiscreteScheduler, steps: 8, "
+        "strength: 0.5}\ncalls: {repeat: F}"
+    )
+    export(small_folder, [image], tmp_path / "out", verify="none")
+    assert made == {"trace": 1, "onnx_from_subgraph": 1, "build": 1}  # the stage that encodes
+
+
+@pytest.mark.parametrize("folder", ["first", "another"])
+def test_a_second_export_of_the_same_thing_is_the_same_bundle(
+    folder: str, made: Counter[str], bundle: Bundle, small_folder: Path
+) -> None:
+    before = files_of(bundle.path)
+    again = export(small_folder, SCHEDULES, bundle.path.parent / folder)
+    assert not made
+    assert files_of(again.path) == before
+
+
+def test_a_schedule_of_known_stages_builds_nothing(
+    made: Counter[str], small_folder: Path, tmp_path: Path
+) -> None:
+    schedules = [with_sampler("dpm"), cached("other", "DPMSolverMultistepScheduler", "Fs.sF")]
+    export(small_folder, schedules, tmp_path / "out", verify="none")
+    assert not made
+    export(small_folder, schedules, tmp_path / "out")
+    assert set(made) == {"trace"}, "what it is verified with runs in torch"
+
+
+def test_another_checkpoint_of_the_same_architecture_builds_nothing(
+    made: Counter[str], bundle: Bundle, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path / "other", levels=2, seed=1)
+    other = export(folder, SCHEDULES, tmp_path / "out", verify="none")
+    assert not made
+    assert engines_of(other) == engines_of(bundle)
+    found = played(other, PLAIN.name)["latents"]
+    assert distance(found, drawn(folder, PLAIN.name)) <= TOLERANCE
+    assert distance(found, played(bundle, PLAIN.name)["latents"]) > 0.1
+
+
+def test_a_lora_builds_nothing_and_leaves_the_engines_alone(
+    made: Counter[str], bundle: Bundle
+) -> None:
+    before = files_of(bundle.path)
+    module = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+    rng = np.random.default_rng(0)
+    factors = {
+        f"{module}.lora_{half}.weight": rng.standard_normal(shape, dtype=np.float32)
+        for half, shape in (("A", (2, 24)), ("B", (24, 2)))
+    }
+    styled = played(bundle.with_loras([(factors, 1.0)]), "cached")["latents"]
+    assert not made
+    assert files_of(bundle.path) == before
+    assert not np.array_equal(styled, played(bundle, "cached")["latents"])
+
+
+def test_an_altered_checkpoint_is_not_taken_for_the_old_one(
+    made: Counter[str], bundle: Bundle, small_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(small_folder, tmp_path / "copy"))
+    export(folder, SCHEDULES, tmp_path / "out", verify="none")
+    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    before, weights = file.stat(), load_file(file)
+    weights["conv_out.weight"] *= 2
+    save_file(weights, file, {"format": "pt"})
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    assert file.stat().st_size == before.st_size
+    altered = export(folder, SCHEDULES, tmp_path / "out", verify="none")
+    assert not made
+    found = altered.array("weights.safetensors", "unet.conv_out.weight")
+    expected = bundle.array("weights.safetensors", "unet.conv_out.weight")
+    np.testing.assert_array_equal(found, 2 * expected)
+
+
+def test_every_part_of_a_request_is_part_of_its_key(small_folder: Path) -> None:
+    shared = [builder("onnxruntime", BuildOptions())]
+    request = ExportRequest(str(small_folder), [PLAIN], shared)
+    others = [
+        replace(request, schedules=SCHEDULES),
+        replace(request, builders=[builder("onnxruntime", BuildOptions(weights="embedded"))]),
+        replace(request, height=2 * PICTURE),
+        replace(request, width=2 * PICTURE),
+        replace(request, batch=2),
+        replace(request, dtype="float16"),
+        replace(request, dtype="float16", float32=["decode"]),
+        replace(request, dtype="float16", float32=["text"]),
+        replace(request, embedded=True),
+        replace(request, verify="none"),
+    ]
+    keys = {other.key for other in [request, *others]}
+    assert None not in keys
+    assert len(keys) == 1 + len(others)
+
+
+def test_stages_of_other_sizes_and_batches_are_other_stages(small_folder: Path) -> None:
+    def identities(stage: StageId) -> list[dict[str, object]]:
+        return [factory.identity(stage) for factory in factories]
+
+    factories = [
+        StageFactory(models.load(str(small_folder), *size, weights=False), batch)
+        for size, batch in (((), 1), ((), 2), ((2 * PICTURE, PICTURE), 1))
+    ]
+    network = StageId("network", variant=NetworkVariant("full", None, None, 64))
+    for stage in (TEXT, TIME, network, StageId("decode", window=64)):
+        first, *others = identities(stage)
+        assert all(other != first for other in others), stage.name
+    assert network != StageId("network", variant=NetworkVariant("full", None, None, 128))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def engines_of(bundle: Bundle) -> set[str]:
+    """Their paths, which say their content."""
+    return {path for path in bundle.manifest.files if path.startswith("stages/")}

@@ -1,0 +1,105 @@
+"""Checkpoints shaped like SDXL and like Stable Diffusion 2.1, against diffusers and eager runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from export.drawn import GUIDANCE_SCALE, PROMPT, distance, drawn, noise, played
+from exports_for_tests import with_sampler
+from models_for_tests import PICTURE, write_model, write_xl_model
+
+from keepstep.exporter import export, models
+from keepstep.exporter.schedule import parse
+from keepstep.exporter.verify import verify
+from keepstep.runtime import Bundle
+
+# Float32 rounding over eight calls, plus 1e-7 in the coefficients of Euler, which computes in
+# float32 itself; the project's bar.
+TOLERANCE = 1e-4
+# The project's bar for cached plans.
+CACHED_TOLERANCE = 1e-3
+
+FULL = with_sampler("euler")
+CACHED = parse(
+    "keepstep: 1\nname: cached\nsampler: {scheduler: EulerDiscreteScheduler, steps: 6}\n"
+    'cache: {branch: 0}\ncalls: "FsFs.s"'
+)
+SIZE = (PICTURE, PICTURE)
+
+
+@pytest.fixture(scope="module")
+def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_xl_model(tmp_path_factory.mktemp("model") / "xl")
+
+
+@pytest.fixture(scope="module")
+def xl(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return export(xl_folder, [FULL, CACHED], tmp_path_factory.mktemp("bundle") / "xl")
+
+
+def time_ids(original: tuple[int, int], crop: tuple[int, int]) -> dict[str, np.ndarray]:
+    ids = np.array([[*original, *crop, *SIZE]], np.float32)
+    return {"time_ids": ids, "negative_time_ids": ids}
+
+
+@pytest.mark.parametrize(
+    ("original", "crop"), [(SIZE, (0, 0)), ((1024, 768), (96, 8))], ids=["whole", "cropped"]
+)
+def test_an_xl_plan_equals_the_pipeline_told_of_the_same_sizes(
+    original: tuple[int, int], crop: tuple[int, int], xl: Bundle, xl_folder: Path
+) -> None:
+    ours = played(xl, FULL.name, **time_ids(original, crop))["latents"]
+    theirs = drawn(
+        xl_folder,
+        FULL.name,
+        height=PICTURE,
+        width=PICTURE,
+        original_size=original,
+        crops_coords_top_left=crop,
+    )
+    assert distance(ours, theirs) <= TOLERANCE
+
+
+def test_the_sizes_that_an_xl_plan_is_told_change_the_picture(xl: Bundle) -> None:
+    """By more than the tolerance of the test above, which would otherwise say nothing of them."""
+    whole, cropped = (
+        played(xl, FULL.name, **time_ids(*sizes))["latents"]
+        for sizes in ((SIZE, (0, 0)), ((1024, 768), (96, 8)))
+    )
+    assert distance(cropped, whole) > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize("plan", [FULL.name, "cached"])
+def test_an_xl_plan_equals_the_eager_run_of_its_schedule(plan: str, xl: Bundle) -> None:
+    verdict = verify(xl, plan)
+    assert verdict.good, verdict.sentence
+    assert verdict.error is not None
+    assert verdict.error <= CACHED_TOLERANCE
+
+
+def test_an_xl_plan_may_be_given_embeddings_in_place_of_tokens(xl: Bundle, xl_folder: Path) -> None:
+    model = models.load(str(xl_folder))
+    embedded = {name: tensor.numpy() for name, tensor in model.embed([PROMPT], [""]).items()}
+    assert {"pooled_prompt_embeds", "negative_pooled_prompt_embeds"} <= embedded.keys()
+    launched: list[str] = []
+    with xl.player(FULL.name, threads=1) as player:
+        given = {**embedded, "noise": noise(), "guidance_scale": GUIDANCE_SCALE}
+        found = player.run(given, progress=lambda _d, _t, call: launched.append(call.stage))
+    assert launched[0] == "prompt"
+    expected = played(xl, FULL.name, **time_ids(SIZE, (0, 0)))
+    assert distance(found["latents"], expected["latents"]) <= TOLERANCE
+
+
+def test_a_model_shaped_like_stable_diffusion_2_equals_the_pipeline(tmp_path: Path) -> None:
+    """Velocities, linear projections, and a number of heads for each level."""
+    folder = write_model(
+        tmp_path / "two", levels=2, linear=True, prediction_type="v_prediction", seed=2
+    )
+    unet = models.load(str(folder), weights=False).unet
+    assert unet.config.use_linear_projection
+    assert len(unet.config.attention_head_dim) == 2
+    bundle = export(folder, [FULL], tmp_path / "out")
+    ours = played(bundle, FULL.name)["latents"]
+    assert distance(ours, drawn(folder, FULL.name)) <= TOLERANCE
