@@ -31,6 +31,8 @@ CLOSE = 2e-2
 # Two levels of 255: the same, in a picture.
 LEVELS = 5
 
+pytestmark = pytest.mark.long
+
 
 def schedule(steps: int = 3) -> Schedule:
     sampler = f"{{scheduler: EulerDiscreteScheduler, steps: {steps}}}"

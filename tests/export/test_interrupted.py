@@ -127,6 +127,8 @@ for name in names:
     check_tidy(cache, folder / name / "out")
 """
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("script", [AT_ANY_TIME, AT_ONCE], ids=["killed", "at-once"])
 def test_exports_leave_whole_bundles_whatever_happens_beside_them(

@@ -27,6 +27,8 @@ from keepstep.exporter.weights import path_of
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import TensorType
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:

@@ -247,7 +247,13 @@ class _Compilation:
         """All weights in one file, once for all stages and plans."""
         self.work.start("write the weights")
         weights = self.weights
-        key = cache_key({"checkpoint": self._checkpoint_key, "weights": sorted(weights)})
+        key = cache_key(
+            {
+                "checkpoint": self._checkpoint_key,
+                "weights": sorted(weights),
+                "toolchain": dict(toolchain()),
+            }
+        )
         entry = self.cache.get("weights", key)
         if entry is None:
             with self.cache.scratch() as folder:
