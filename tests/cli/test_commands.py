@@ -151,7 +151,7 @@ def test_verify_finds_a_fresh_bundle_good(keepstep: Command, bundle: Path) -> No
 def test_verify_finds_a_plan_that_departs(keepstep: Command, damaged: Path) -> None:
     path = damaged / "golden/dato-coco.safetensors"
     golden = {name: array.copy() for name, array in load_file(path).items()}
-    golden["outputs.latents"][0, 0, 0, 0] += 1
+    golden["outputs.latents"] *= 1.2
     save_file(golden, path)
     seal(damaged)
     outcome = keepstep("verify", damaged)

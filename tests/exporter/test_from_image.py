@@ -207,7 +207,7 @@ def test_the_encoder_gives_the_mode_of_the_posterior_twice(
     shape = (1, model.height, model.width, 3)
     picture = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(3))
     given = {"init_image": picture.to(torch.uint8)}
-    found = run_stage(factory.encode(), given)["latents"]
+    found = run_stage(model, factory.encode(), given)["latents"]
     with torch.no_grad():
         x = picture.permute(0, 3, 1, 2).double() / 255 * 2 - 1  # diffusers' VaeImageProcessor
         expected = model.vae.encode(x.float()).latent_dist.mode() * 0.18215
