@@ -23,10 +23,10 @@ from keepstep.exporter.engine_from_onnx import (
     BACKENDS,
     BuildOptions,
     builder,
-    gpu,
     interruptible,
 )
 from keepstep.exporter.errors import ExportError
+from keepstep.runtime.gpu import NoGpuError, gpu_fault, gpu_name
 from keepstep.runtime.plan import TensorType
 
 BUILT = ["onnxruntime", pytest.param("tensorrt-rtx", marks=RTX)]
@@ -193,8 +193,9 @@ def test_no_driver_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("libcuda.so.1: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    with pytest.raises(ExportError, match=r"no CUDA driver.*libcuda.*tensorrt-rtx"):
-        gpu.gpu_name()
+    with pytest.raises(NoGpuError, match=r"no CUDA driver.*libcuda"):
+        gpu_name()
+    assert gpu_fault() is not None
 
 
 def test_interruptible_work_gives_its_result_or_its_error() -> None:

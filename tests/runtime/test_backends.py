@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,20 +11,80 @@ from plans.make import mutated
 from runtime.toy_bundle import inputs, seal, write_bundle
 
 from keepstep.runtime import BackendError, Bundle, backends
+from keepstep.runtime.backends import registry
 
 
 def test_an_unknown_backend_is_refused_with_the_known_ones(bundle: Bundle) -> None:
-    with pytest.raises(BackendError, match=r"did you mean 'onnxruntime'.*installed here: 'null'"):
+    with pytest.raises(BackendError, match=r"did you mean 'onnxruntime'.*would run here: 'null'"):
         bundle.player("toy", "onnxruntim")
 
 
 def test_a_backend_that_is_not_installed_says_how_to_get_it(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(registry, "find_spec", lambda name: None)
     assert backends.runnable() == ("null",)
-    with pytest.raises(BackendError, match="pip install onnxruntime"):
+    with pytest.raises(BackendError, match="pip install onnxruntime; what would run here: 'null'"):
         bundle.player("toy")
+
+
+GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt-rtx", "tensorrt")
+
+
+@pytest.mark.parametrize("name", GPU_BACKENDS)
+def test_without_a_driver_a_gpu_backend_says_so_and_what_would_run(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(registry, "_installed", lambda library: True)
+    monkeypatch.setattr(registry, "gpu_fault", lambda: "no CUDA driver is found (libcuda.so.1)")
+    assert backends.runnable() == ("null", "onnxruntime")
+    with pytest.raises(
+        BackendError,
+        match=rf"'{name}' needs an NVIDIA GPU, and no CUDA driver is found.*'onnxruntime'",
+    ):
+        bundle.player("toy", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "way_out"),
+    [
+        ("onnxruntime-cuda", "onnxruntime/capi/*", r"keepstep\[cuda\]"),
+        ("onnxruntime-cuda", "cuda.core", r"keepstep\[cuda\]"),
+        ("tensorrt-rtx", "tensorrt_rtx", r"keepstep\[tensorrt-rtx\]"),
+        ("tensorrt-rtx", "cuda.core", r"keepstep\[tensorrt-rtx\]"),
+        ("tensorrt", "tensorrt", r"keepstep\[tensorrt\]"),
+    ],
+)
+def test_a_missing_library_is_named_before_a_missing_gpu(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, missing: str, way_out: str
+) -> None:
+    monkeypatch.setattr(registry, "_installed", lambda library: not library.startswith(missing))
+    monkeypatch.setattr(registry, "gpu_fault", lambda: "no CUDA driver is found")
+    library = missing.partition("/")[0]
+    with pytest.raises(BackendError, match=rf"'{name}' needs {library}.*{way_out}"):
+        bundle.player("toy", name)
+
+
+def test_a_library_that_cannot_be_loaded_is_told_with_its_reason(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(name: str) -> None:
+        raise OSError("libcublas.so.13: cannot open shared object file")
+
+    monkeypatch.setattr(registry, "import_module", broken)
+    with pytest.raises(BackendError, match=r"installed but cannot be loaded: libcublas"):
+        bundle.player("toy")
+
+
+def test_a_plan_is_playable_where_every_stage_has_an_engine(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_fault", lambda entry: None)
+    plan = bundle.plan("toy")
+    assert backends.playable(plan) == ("onnxruntime", "onnxruntime-cuda")
+    stages = dict(plan.stages)
+    stages["full"] = replace(stages["full"], engines={"tensorrt": "stages/full.engine"})
+    assert backends.playable(replace(plan, stages=stages)) == ()
 
 
 def test_a_bundle_without_engines_for_the_backend_says_which_it_has(tmp_path: Path) -> None:

@@ -154,11 +154,52 @@ def test_progress_counts_the_calls(player: Player) -> None:
 
 
 def test_profile_times_every_call(player: Player) -> None:
-    times = player.profile(inputs())
-    assert [(time.index, time.call.stage) for time in times] == list(
+    profile = player.profile(inputs())
+    assert [(time.index, time.call.stage) for time in profile.calls] == list(
         enumerate(["text", "full", "shallow", "final", "decode"])
     )
-    assert all(time.seconds > 0 for time in times)
+    assert all(time.seconds > 0 for time in profile.calls)
+    assert profile.seconds == pytest.approx(sum(time.seconds for time in profile.calls))
+    assert_played(profile.outputs, played(**inputs()))
+
+
+def test_outputs_are_lent_without_a_copy(player: Player) -> None:
+    with player.lend(inputs(1)) as lent:
+        first = {name: np.from_dlpack(array) for name, array in lent.items()}  # type: ignore[arg-type]
+        assert_played(first, played(**inputs(1)))
+        with pytest.raises(InputError, match="playing already"):
+            player.run(inputs())
+    player.run(inputs(3))
+    assert_played(first, played(**inputs(3)))  # the player's own memory, seen by the borrower
+
+
+class OnlyDLPack:
+    """An array of a library that numpy knows nothing of."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+
+    def __dlpack__(self, **options: Any) -> object:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self._array.__dlpack_device__()
+
+
+class OnAGpu(OnlyDLPack):
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, 0  # kDLCUDA, the first
+
+
+def test_inputs_are_taken_by_dlpack(player: Player) -> None:
+    given = {name: OnlyDLPack(np.asarray(array)) for name, array in inputs(2).items()}
+    assert_played(player.run(given), played(**inputs(2)))
+
+
+def test_an_input_on_a_gpu_is_refused_by_a_player_on_the_cpu(player: Player) -> None:
+    given = {**inputs(), "noise": OnAGpu(inputs()["noise"])}
+    with pytest.raises(InputError, match=r"'noise': lies on a GPU.*x\.cpu\(\)"):
+        player.run(given)
 
 
 def test_an_interrupted_player_plays_again(player: Player) -> None:

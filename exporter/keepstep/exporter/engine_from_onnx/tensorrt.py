@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from keepstep.runtime.gpu import NoGpuError, gpu_name
 from keepstep.runtime.plan import TensorType
 
 from ..errors import ExportError
-from .gpu import gpu_name
 from .initializers import Source, checked, handed_over
 from .interruptible import interruptible
 from .options import BuildOptions, check_compute_capabilities
@@ -67,7 +67,7 @@ class TensorRTBuilder:
         self._options = options
         names = self._trt.ComputeCapability.__members__ if self._library.portable else ()
         self._targets = check_compute_capabilities(options.compute_capabilities, names, self._title)
-        self._gpu = None if self._library.portable else gpu_name()
+        self._gpu = None if self._library.portable else _gpu()
 
     def identity(self) -> Mapping[str, object]:
         """Library, target and options: engines run on the operating system that built them."""
@@ -137,6 +137,16 @@ def _imported(library: _Library) -> Any:
         found = "is not installed" if missing else f"is installed but cannot be loaded ({error})"
         raise ExportError(
             f"{library.title} {found}: {library.install}, or choose another backend"
+        ) from error
+
+
+def _gpu() -> str:
+    try:
+        return gpu_name()
+    except NoGpuError as error:
+        raise ExportError(
+            f"{error}: TensorRT builds for the GPU at hand; build there, or for tensorrt-rtx, "
+            "which needs none"
         ) from error
 
 

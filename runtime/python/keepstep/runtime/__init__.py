@@ -16,7 +16,7 @@ from keepstep.runtime._version import __version__
 from keepstep.runtime.bundle import Bundle
 from keepstep.runtime.errors import BackendError, BundleError, InputError, KeepstepError
 from keepstep.runtime.plan import Plan
-from keepstep.runtime.player import CallTime, Player
+from keepstep.runtime.player import CallTime, Player, Profile
 
 __all__ = [
     "BackendError",
@@ -27,5 +27,6 @@ __all__ = [
     "KeepstepError",
     "Plan",
     "Player",
+    "Profile",
     "__version__",
 ]

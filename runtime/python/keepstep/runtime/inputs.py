@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -12,7 +12,27 @@ from keepstep.runtime.rules_values import type_text
 from keepstep.runtime.tensors import numpy_dtype
 from keepstep.runtime.wording import shown
 
+if TYPE_CHECKING:
+    from keepstep.runtime.backends import SupportsDLPack
+
 _BFLOAT16_EXPONENT = np.uint16(0x7F80)  # all ones: infinite or not a number
+_ON_HOST = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost
+
+
+def on_gpu(given: object) -> TypeGuard[SupportsDLPack]:
+    """Whether an array says that it lies on a device, out of the host's reach."""
+    where = getattr(given, "__dlpack_device__", None)
+    return where is not None and int(where()[0]) not in _ON_HOST
+
+
+def host_array(name: str, array: SupportsDLPack) -> np.ndarray:
+    """What a session on the CPU can read; raises `InputError` for what lies on a GPU."""
+    if not isinstance(array, np.ndarray):
+        raise InputError(
+            f"input {shown(name)}: lies on a GPU, and this backend plays on the CPU: give a copy "
+            "in host memory, such as x.cpu() of a tensor, or play on the GPU"
+        )
+    return array
 
 
 def checked_input(name: str, given: object, expected: TensorType) -> np.ndarray:
@@ -23,8 +43,8 @@ def checked_input(name: str, given: object, expected: TensorType) -> np.ndarray:
     Raises `InputError` for another dtype or shape, and for NaN and infinity.
     """
     try:
-        array = np.asarray(given)
-    except (TypeError, ValueError, RuntimeError) as error:
+        array = np.from_dlpack(given) if _only_dlpack(given) else np.asarray(given)
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         raise InputError(f"input {shown(name)}: is no array: {error}") from error
     dtype = numpy_dtype(expected.dtype)
     if expected.dtype == "bfloat16" and array.dtype.name == "bfloat16":
@@ -48,6 +68,11 @@ def checked_input(name: str, given: object, expected: TensorType) -> np.ndarray:
             "every element must be finite"
         )
     return array
+
+
+def _only_dlpack(given: object) -> TypeGuard[Any]:
+    """Whether numpy would take an array for a single object."""
+    return hasattr(given, "__dlpack__") and not hasattr(given, "__array__")
 
 
 def _scalar(name: str, array: np.ndarray, expected: TensorType) -> np.ndarray:

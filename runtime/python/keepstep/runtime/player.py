@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keepstep.runtime.backends import Session, backend
+from keepstep.runtime.backends import Session, SupportsDLPack, backend
 from keepstep.runtime.errors import BundleError, InputError
-from keepstep.runtime.inputs import checked_input
+from keepstep.runtime.inputs import checked_input, on_gpu
 from keepstep.runtime.plan import Call, Plan, TensorType
 from keepstep.runtime.rules_values import type_text
 from keepstep.runtime.tokenizer import PromptTokenizer
@@ -34,6 +33,18 @@ class CallTime:
     index: int  # in `Plan.calls`
     call: Call
     seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A run that was measured: `seconds` as `Player.run` plays it, `calls` each by itself.
+
+    On a GPU the whole is less than its parts: the calls are launched as one there.
+    """
+
+    seconds: float
+    calls: tuple[CallTime, ...]
+    outputs: Mapping[str, np.ndarray]
 
 
 class Player:
@@ -79,8 +90,9 @@ class Player:
     ) -> dict[str, np.ndarray]:
         """Play the plan once and give copies of its outputs.
 
-        `inputs` maps names to arrays of the types in `self.inputs` and `self.feeds`; `progress`
-        is called after each call. Nothing remains of a run, also of one that was interrupted.
+        `inputs` maps names to arrays of the types in `self.inputs` and `self.feeds`: numpy's, or
+        any that speak DLPack, also on the GPU that plays. `progress` is called after each call.
+        Nothing remains of a run, also of one that was interrupted.
         Raises `InputError` for what does not fit, `BackendError` when an engine fails.
         """
         with self._prepared(inputs) as (session, calls):
@@ -93,18 +105,37 @@ class Player:
                     progress(done, len(calls), self._plan.calls[index])
             return {name: session.read(name) for name in self.outputs}
 
-    def profile(self, inputs: Mapping[str, object]) -> tuple[CallTime, ...]:
-        """Play the plan once and give the time of each call, waited for one by one."""
-        times = []
+    @contextmanager
+    def lend(self, inputs: Mapping[str, object]) -> Iterator[dict[str, SupportsDLPack]]:
+        """Play the plan once and lend its outputs where they are, without a copy.
+
+            with player.lend(inputs) as outputs:
+                latents = torch.from_dlpack(outputs["latents"]) * 2
+
+        They speak DLPack, on the GPU if that is where the plan is played; bfloat16 on a CPU is
+        seen as uint16. Behind the `with` they are overwritten by the next run. Raises as `run`.
+        """
         with self._prepared(inputs) as (session, calls):
+            session.play(calls)
             session.wait()
-            for index in calls:
-                start = time.perf_counter()
-                session.launch(index)
-                session.wait()
-                seconds = time.perf_counter() - start
-                times.append(CallTime(index, self._plan.calls[index], seconds))
-        return tuple(times)
+            yield {name: session.view(name) for name in self.outputs}
+
+    def profile(self, inputs: Mapping[str, object]) -> Profile:
+        """Play the plan and give its outputs, its time and the time of each call."""
+        with self._prepared(inputs) as (session, calls):
+            times = session.timed(calls)
+            each = tuple(
+                CallTime(index, self._plan.calls[index], seconds)
+                for index, seconds in zip(calls, times.calls, strict=True)
+            )
+            outputs = {name: session.read(name) for name in self.outputs}
+            return Profile(times.seconds, each, outputs)
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory of a GPU that this player and the weights it shares take; 0 on a CPU."""
+        with self._alone():
+            return self._session.device_bytes if self._session else 0
 
     def encode(
         self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] = ""
@@ -177,8 +208,11 @@ class Player:
         finally:
             self._playing.release()
 
-    def _checked(self, inputs: Mapping[str, object]) -> tuple[list[int], dict[str, np.ndarray]]:
-        """The calls to launch for these inputs, and the inputs as arrays of the right types."""
+    def _checked(self, inputs: Mapping[str, object]) -> tuple[list[int], dict[str, SupportsDLPack]]:
+        """The calls to launch for these inputs, and the inputs as arrays of the right types.
+
+        What lies on a GPU is left to the session to check.
+        """
         if not isinstance(inputs, Mapping):
             raise InputError(f"expected a mapping from names to arrays, found {shown(inputs)}")
         known = {**self.inputs, **self.feeds}
@@ -195,7 +229,10 @@ class Player:
         if missing:
             types = ", ".join(f"{name} {type_text(known[name])}" for name in missing[:12])
             raise InputError(f"plan {self._plan.name!r} also needs the input {types}")
-        return calls, {name: checked_input(name, inputs[name], known[name]) for name in inputs}
+        return calls, {
+            name: given if on_gpu(given) else checked_input(name, given, known[name])
+            for name, given in inputs.items()
+        }
 
 
 def _token_ids(

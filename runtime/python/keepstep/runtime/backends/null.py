@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keepstep.runtime.backends import Session
+from keepstep.runtime.backends import Session, SupportsDLPack
 from keepstep.runtime.plan import Plan
 from keepstep.runtime.tensors import numpy_dtype
 
@@ -25,13 +25,17 @@ class NullSession(Session):
         self._plan = plan
         self.launches: Counter[str] = Counter()
 
-    def write(self, value: str, array: np.ndarray) -> None:
+    def write(self, value: str, array: SupportsDLPack) -> None:
         """Drop the array."""
 
     def read(self, value: str) -> np.ndarray:
         """Give zeros."""
         tensor = self._plan.values[value].type
         return np.zeros(tensor.shape, numpy_dtype(tensor.dtype))
+
+    def view(self, value: str) -> np.ndarray:
+        """Give zeros."""
+        return self.read(value)
 
     def launch(self, call: int) -> None:
         """Count."""
@@ -46,8 +50,6 @@ class NullSession(Session):
 
 class Null:
     """Opens sessions that run nothing, with or without engines."""
-
-    name = "null"
 
     def open(self, bundle: Bundle, plan: Plan, threads: int | None) -> NullSession:
         """Give a session that counts."""

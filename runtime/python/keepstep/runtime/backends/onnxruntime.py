@@ -15,8 +15,9 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
-from keepstep.runtime.backends import Session, engine_paths
+from keepstep.runtime.backends import Session, SupportsDLPack, engine_paths
 from keepstep.runtime.errors import BackendError
+from keepstep.runtime.inputs import host_array
 from keepstep.runtime.memory import Arena
 from keepstep.runtime.plan import Binding, Call, Plan, Stage, TensorType
 from keepstep.runtime.rules_values import type_text
@@ -60,11 +61,9 @@ _engines: WeakKeyDictionary[Bundle, dict[object, _Engine]] = WeakKeyDictionary()
 class OnnxRuntime:
     """Opens sessions on the CPU."""
 
-    name = "onnxruntime"
-
     def open(self, bundle: Bundle, plan: Plan, threads: int | None) -> OnnxRuntimeSession:
         """Load the plan's engines, or share them with other players of this bundle object."""
-        paths = engine_paths(bundle, plan, self.name)
+        paths = engine_paths(bundle, plan, "onnxruntime")
         engines = {name: _engine(bundle, plan, name, path, threads) for name, path in paths.items()}
         return OnnxRuntimeSession(bundle, plan, engines)
 
@@ -86,13 +85,17 @@ class OnnxRuntimeSession(Session):
             for call in plan.calls
         ]
 
-    def write(self, value: str, array: np.ndarray) -> None:
+    def write(self, value: str, array: SupportsDLPack) -> None:
         """Copy into the arena."""
-        np.copyto(self._values[value], array, casting="no")
+        np.copyto(self._values[value], host_array(value, array), casting="no")
 
     def read(self, value: str) -> np.ndarray:
         """Copy out of the arena."""
         return self._values[value].copy()
+
+    def view(self, value: str) -> np.ndarray:
+        """The value in the arena."""
+        return self._values[value]
 
     def launch(self, call: int) -> None:
         """Run one call to its end."""

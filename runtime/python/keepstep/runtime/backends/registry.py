@@ -1,0 +1,137 @@
+"""Which backends there are, what each needs, and which of them can run here.
+
+This is found out without importing an engine library: by the files of installed packages and by
+asking the CUDA driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from keepstep.runtime.errors import BackendError
+from keepstep.runtime.gpu import gpu_fault
+from keepstep.runtime.plan import Plan
+from keepstep.runtime.wording import did_you_mean, listed, shown
+
+if TYPE_CHECKING:
+    from keepstep.runtime.backends import Backend
+
+
+@dataclass(frozen=True)
+class _Known:
+    """module    of this package, and the class in it that is the backend
+    engines   the key under `engines` of a stage; None: needs none
+    libraries what must be installed: a module, or a file in its folder behind a slash
+    install   how to get them
+    gpu       whether it needs one
+    """
+
+    module: str
+    backend: str
+    engines: str | None
+    libraries: tuple[str, ...] = ()
+    install: str = ""
+    gpu: bool = False
+
+
+_KNOWN: Mapping[str, _Known] = {
+    "null": _Known("null", "Null", None),
+    "onnxruntime": _Known(
+        "onnxruntime", "OnnxRuntime", "onnxruntime", ("onnxruntime",), "pip install onnxruntime"
+    ),
+    "onnxruntime-cuda": _Known(
+        "onnxruntime_cuda",
+        "OnnxRuntimeCuda",
+        "onnxruntime",
+        ("onnxruntime/capi/*onnxruntime_providers_cuda*", "cuda.core"),
+        "pip uninstall onnxruntime, then pip install 'keepstep[cuda]'",
+        gpu=True,
+    ),
+    "tensorrt-rtx": _Known(
+        "tensorrt",
+        "TensorRtx",
+        "tensorrt-rtx",
+        ("tensorrt_rtx", "cuda.core"),
+        "pip install 'keepstep[tensorrt-rtx]'",
+        gpu=True,
+    ),
+    "tensorrt": _Known(
+        "tensorrt",
+        "TensorRt",
+        "tensorrt",
+        ("tensorrt", "cuda.core"),
+        "pip install 'keepstep[tensorrt]'",
+        gpu=True,
+    ),
+}
+
+
+def known() -> tuple[str, ...]:
+    """The names of all backends."""
+    return tuple(_KNOWN)
+
+
+def runnable() -> tuple[str, ...]:
+    """The names of the backends whose libraries are installed here, and their GPU is there."""
+    return tuple(name for name, entry in _KNOWN.items() if _fault(entry) is None)
+
+
+def playable(plan: Plan) -> tuple[str, ...]:
+    """The runnable backends for which every stage of `plan` has an engine."""
+    return tuple(
+        name
+        for name in runnable()
+        if (engines := _KNOWN[name].engines)
+        and all(engines in stage.engines for stage in plan.stages.values())
+    )
+
+
+def backend(name: str) -> Backend:
+    """Give a backend, its library imported. Raises `BackendError` when it cannot run here."""
+    entry = _KNOWN.get(name)
+    if entry is None:
+        raise BackendError(
+            f"there is no backend {shown(name)}{did_you_mean(str(name), _KNOWN)}; "
+            f"known: {listed(_KNOWN)}; {_would_run()}"
+        )
+    if fault := _fault(entry):
+        raise BackendError(f"backend {name!r} {fault}; {_would_run()}")
+    try:
+        module = import_module(f"keepstep.runtime.backends.{entry.module}")
+    except (ImportError, OSError) as error:  # OSError: a shared library that cannot be loaded
+        raise BackendError(
+            f"backend {name!r} is installed but cannot be loaded: {error}; {_would_run()}"
+        ) from error
+    return cast("Backend", getattr(module, entry.backend)())
+
+
+def _would_run() -> str:
+    return f"what would run here: {listed(runnable())}"
+
+
+def _fault(entry: _Known) -> str | None:
+    """Why a backend cannot run here: the first thing that is missing."""
+    for library in entry.libraries:
+        if not _installed(library):
+            return f"needs {library.partition('*')[0].rstrip('/')}: {entry.install}"
+    if entry.gpu and (fault := gpu_fault()):
+        return f"needs an NVIDIA GPU, and {fault}"
+    return None
+
+
+def _installed(library: str) -> bool:
+    """Whether a module is there, or a file in its folder."""
+    module, _, file = library.partition("/")
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # of the package that it is in
+        return False
+    if spec is None or not file:
+        return spec is not None
+    folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
+    return any(any(folder.glob(file)) for folder in folders)
