@@ -48,7 +48,7 @@ def test_without_a_driver_a_gpu_backend_says_so_and_what_would_run(
 @pytest.mark.parametrize(
     ("name", "missing", "way_out"),
     [
-        ("onnxruntime-cuda", "onnxruntime/capi/*", r"keepstep\[cuda\]"),
+        ("onnxruntime-cuda", "onnxruntime/capi/*", r"onnxruntime-gpu"),
         ("onnxruntime-cuda", "cuda.core", r"keepstep\[cuda\]"),
         ("tensorrt-rtx", "tensorrt_rtx", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt-rtx", "cuda.core", r"keepstep\[tensorrt-rtx\]"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keepstep.runtime.errors import InputError
-from keepstep.runtime.inputs import checked_input
+from keepstep.runtime.inputs import checked_input, device_fault
 from keepstep.runtime.plan import TensorType
 
 
@@ -95,3 +95,33 @@ def test_what_refuses_to_be_an_array_is_refused() -> None:
 
     with pytest.raises(InputError, match="copy the tensor to host memory first"):
         checked_input("x", OnAGpu(), TensorType("float32", (1,)))
+
+
+LATENTS = TensorType("float32", (1, 4, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "strides", "fault"),
+    [
+        ("float32", (1, 4, 8, 8), None, None),
+        ("float32", (1, 4, 8, 8), (256, 64, 8, 1), None),
+        ("float32", (1, 4, 8, 8), (7, 64, 8, 1), None),  # the stride of one row means nothing
+        ("float16", (1, 4, 8, 8), None, "dtype float16"),
+        ("float32", (4, 8, 8), None, r"shape [4, 8, 8]"),
+        ("float32", (1, 4, 8, 8), (256, 1, 32, 4), "not contiguous"),
+    ],
+)
+def test_an_array_on_a_gpu_is_to_be_packed_and_of_the_very_type(
+    dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None, fault: str | None
+) -> None:
+    said = device_fault(dtype, shape, strides, LATENTS)
+    assert said is None if fault is None else fault in str(said)
+
+
+def test_strides_are_those_that_numpy_gives_a_packed_array() -> None:
+    array = np.zeros(LATENTS.shape, np.float32)
+    strides = tuple(n // array.itemsize for n in array.strides)
+    assert device_fault("float32", array.shape, strides, LATENTS) is None
+    turned = array.transpose(0, 1, 3, 2)
+    strides = tuple(n // array.itemsize for n in turned.strides)
+    assert "contiguous" in str(device_fault("float32", turned.shape, strides, LATENTS))

@@ -7,7 +7,7 @@ import pytest
 from runtime.safetensors_by_hand import write_safetensors
 
 from keepstep.runtime.memory import Arena
-from keepstep.runtime.plan import ITEM_BYTES, Binding, TensorType, Value
+from keepstep.runtime.plan import ITEM_BYTES, TensorType, Value
 from keepstep.runtime.tensors import TensorFile, numpy_dtype
 
 
@@ -56,12 +56,11 @@ def test_what_a_writer_notes_beside_the_tensors_is_given(
 @pytest.mark.parametrize("dtype", ITEM_BYTES)
 def test_a_view_of_the_arena_is_its_memory(dtype: str) -> None:
     arena = Arena(1024)
-    type_ = TensorType(dtype, (4, 2))
-    value = Value("scratch", type_, offset=256)
-    whole = arena.view(value, Binding("x"), type_)
-    rows = arena.view(value, Binding("x", 1), TensorType(dtype, (2, 2)))
+    value = Value("scratch", TensorType(dtype, (4, 2)), offset=256)
+    whole = arena.view(value)
     assert whole.dtype == numpy_dtype(dtype)
     assert not whole.any()
-    assert arena.view(value, Binding("x"), type_).ctypes.data % 256 == 0
-    rows[:] = 1
-    assert whole.tolist() == [[0, 0], [1, 1], [1, 1], [0, 0]]
+    assert arena.address % 256 == 0
+    assert whole.ctypes.data == arena.address + 256
+    whole[1] = 1
+    assert arena.view(value).tolist() == [[0, 0], [1, 1], [0, 0], [0, 0]]

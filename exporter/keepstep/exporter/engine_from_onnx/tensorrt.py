@@ -10,7 +10,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 
 from keepstep.runtime.gpu import NoGpuError, gpu_name
 from keepstep.runtime.plan import TensorType
+from keepstep.runtime.tensorrt_words import TENSORRT_DTYPES, tensorrt_log
 
 from ..errors import ExportError
 from .initializers import Source, checked, handed_over
@@ -25,16 +25,6 @@ from .interruptible import interruptible
 from .options import BuildOptions, check_compute_capabilities
 from .stage import OnnxStage, check_interface
 from .tensorrt_errors import build_error, parser_error
-
-_DTYPES = {
-    "FLOAT": "float32",
-    "HALF": "float16",
-    "BF16": "bfloat16",
-    "INT64": "int64",
-    "INT32": "int32",
-    "UINT8": "uint8",
-    "BOOL": "bool",
-}
 
 
 @dataclass(frozen=True)
@@ -88,7 +78,7 @@ class TensorRTBuilder:
         return interruptible(lambda: self._build(stage, weights, monitor), monitor.cancel)
 
     def _build(self, stage: OnnxStage, weights: Source | None, monitor: Any) -> bytes:
-        log = _log(self._trt)
+        log = tensorrt_log(self._trt)
         log.errors.clear()
         try:
             builder = self._trt.Builder(log)
@@ -170,26 +160,10 @@ def _interface(network: Any) -> tuple[dict[str, TensorType], dict[str, TensorTyp
 def _types(tensors: list[Any]) -> dict[str, TensorType]:
     return {
         tensor.name: TensorType(
-            _DTYPES.get(tensor.dtype.name, tensor.dtype.name), tuple(tensor.shape)
+            TENSORRT_DTYPES.get(tensor.dtype.name, tensor.dtype.name), tuple(tensor.shape)
         )
         for tensor in tensors
     }
-
-
-@cache
-def _log(trt: Any) -> Any:
-    """A log that keeps errors; one for all builds, because the library holds on to its first."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return Log()
 
 
 def _monitor(trt: Any) -> Any:

@@ -25,7 +25,7 @@ def on_gpu(given: object) -> TypeGuard[SupportsDLPack]:
     return where is not None and int(where()[0]) not in _ON_HOST
 
 
-def host_array(name: str, array: SupportsDLPack) -> np.ndarray:
+def on_host(name: str, array: SupportsDLPack) -> np.ndarray:
     """What a session on the CPU can read; raises `InputError` for what lies on a GPU."""
     if not isinstance(array, np.ndarray):
         raise InputError(
@@ -33,6 +33,26 @@ def host_array(name: str, array: SupportsDLPack) -> np.ndarray:
             "in host memory, such as x.cpu() of a tensor, or play on the GPU"
         )
     return array
+
+
+def device_fault(
+    dtype: str, shape: tuple[int, ...], strides: tuple[int, ...] | None, expected: TensorType
+) -> str | None:
+    """Why an array on the device is not what a value takes; strides in elements, None: packed."""
+    if dtype != expected.dtype:
+        return f"has dtype {dtype}: convert it, dtypes are never converted here"
+    if shape != expected.shape:
+        return f"has shape {list(shape)}: the plan is for its own shape only"
+    packed, step = [], 1
+    for n in reversed(shape):
+        packed.append(step)
+        step *= n
+    if strides is not None and any(
+        have != want and n > 1
+        for have, want, n in zip(strides, reversed(packed), shape, strict=True)
+    ):
+        return f"is not contiguous (strides {list(strides)}): give a contiguous copy"
+    return None
 
 
 def checked_input(name: str, given: object, expected: TensorType) -> np.ndarray:

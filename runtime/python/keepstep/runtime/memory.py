@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import ALIGNMENT, Binding, TensorType, Value
+from keepstep.runtime.plan import ALIGNMENT, Value
 from keepstep.runtime.tensors import numpy_dtype
 
 
@@ -22,15 +22,17 @@ class Arena:
         skip = -block.ctypes.data % ALIGNMENT
         self._bytes = block[skip : skip + size]
 
-    def view(self, value: Value, binding: Binding, tensor: TensorType) -> np.ndarray:
-        """The memory of a tensor that is bound to `value`, typed and shaped, without a copy.
+    @property
+    def address(self) -> int:
+        """Of the first byte."""
+        return int(self._bytes.ctypes.data)
 
-        `binding` and `tensor` fit `value` (rules 9 and 12). bfloat16 is seen as uint16.
+    def view(self, value: Value) -> np.ndarray:
+        """The memory of a value that is no constant, typed and shaped, without a copy.
+
+        bfloat16 is seen as uint16.
         """
         if value.offset is None:
             raise ValueError("a constant has no place in the arena")
-        start = value.offset
-        if binding.row is not None:
-            start += binding.row * (value.type.bytes // value.type.shape[0])
-        flat = self._bytes[start : start + tensor.bytes]
-        return flat.view(numpy_dtype(tensor.dtype)).reshape(tensor.shape)
+        flat = self._bytes[value.offset : value.offset + value.type.bytes]
+        return flat.view(numpy_dtype(value.type.dtype)).reshape(value.type.shape)

@@ -48,15 +48,16 @@ _KNOWN: Mapping[str, _Known] = {
         "onnxruntime_cuda",
         "OnnxRuntimeCuda",
         "onnxruntime",
-        ("onnxruntime/capi/*onnxruntime_providers_cuda*", "cuda.core"),
-        "pip uninstall onnxruntime, then pip install 'keepstep[cuda]'",
+        ("cuda.core", "cuda.bindings", "onnxruntime/capi/*onnxruntime_providers_cuda*"),
+        "pip install 'keepstep[cuda]', pip uninstall onnxruntime, "
+        "pip install 'onnxruntime-gpu[cuda,cudnn]' (both are one module)",
         gpu=True,
     ),
     "tensorrt-rtx": _Known(
         "tensorrt",
         "TensorRtx",
         "tensorrt-rtx",
-        ("tensorrt_rtx", "cuda.core"),
+        ("tensorrt_rtx", "cuda.core", "cuda.bindings"),
         "pip install 'keepstep[tensorrt-rtx]'",
         gpu=True,
     ),
@@ -64,7 +65,7 @@ _KNOWN: Mapping[str, _Known] = {
         "tensorrt",
         "TensorRt",
         "tensorrt",
-        ("tensorrt", "cuda.core"),
+        ("tensorrt", "cuda.core", "cuda.bindings"),
         "pip install 'keepstep[tensorrt]'",
         gpu=True,
     ),
@@ -118,7 +119,7 @@ def _fault(entry: _Known) -> str | None:
     """Why a backend cannot run here: the first thing that is missing."""
     for library in entry.libraries:
         if not _installed(library):
-            return f"needs {library.partition('*')[0].rstrip('/')}: {entry.install}"
+            return f"needs {library}, which is not installed: {entry.install}"
     if entry.gpu and (fault := gpu_fault()):
         return f"needs an NVIDIA GPU, and {fault}"
     return None

@@ -1,0 +1,128 @@
+"""Engines of ONNX Runtime, on any device: loaded, compared with the plan, bound to addresses.
+
+An engine is an ONNX file without weights: they are handed over when it is loaded, as arrays that
+all engines of a bundle share. Every call is bound to its memory once, so that playing allocates
+and copies nothing outside of ONNX Runtime's own kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
+
+from keepstep.runtime.constants import ConstantPart, host_array
+from keepstep.runtime.errors import BackendError
+from keepstep.runtime.plan import Plan, Stage, TensorType
+from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.wording import listed, shown
+
+if TYPE_CHECKING:
+    from keepstep.runtime.bundle import Bundle
+
+ONNX_TYPES = {  # number in onnx.TensorProto.DataType, name in ONNX Runtime
+    "float32": (1, "tensor(float)"),
+    "uint8": (2, "tensor(uint8)"),
+    "int32": (6, "tensor(int32)"),
+    "int64": (7, "tensor(int64)"),
+    "bool": (9, "tensor(bool)"),
+    "float16": (10, "tensor(float16)"),
+    "bfloat16": (16, "tensor(bfloat16)"),
+}
+ORT_ERRORS: tuple[type[Exception], ...] = (  # they have no base class of their own
+    RuntimeError,
+    *(
+        kind
+        for kind in vars(ort_state).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ),
+)
+_ERRORS_ONLY = 3
+
+Weights = Mapping[str, tuple[TensorType, np.ndarray]]
+
+
+def stage_weights(bundle: Bundle, plan: Plan, stage: str) -> Weights:
+    """The weights of a stage in the bundle's mapped memory, in the order of their names."""
+    return {
+        tensor: (plan.values[value].type, host_array(bundle, plan, ConstantPart(value)))
+        for tensor, value in sorted(plan.stages[stage].weights.items())
+    }
+
+
+def session_options(weights: Weights) -> Any:
+    """Options with which an engine reads weights that somebody else holds."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    # Each engine has threads of its own: those of the last one are not to spin beside the next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if weights:
+        options.add_external_initializers(
+            list(weights),
+            [
+                ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, ONNX_TYPES[type_.dtype][0])
+                for type_, array in weights.values()
+            ],
+        )
+    return options
+
+
+def load(
+    bundle: Bundle, plan: Plan, name: str, path: str, options: Any, providers: Sequence[Any]
+) -> Any:
+    """The session of the stage `name`; raises `BackendError` for one that is not the stage's."""
+    place = f"bundle {bundle.path}: stage {name!r} ({path})"
+    try:
+        session = ort.InferenceSession(str(bundle.file(path)), options, providers=providers)
+    except ORT_ERRORS as error:
+        raise BackendError(
+            f"{place} cannot be loaded by ONNX Runtime {ort.__version__}: {error}; "
+            "export the bundle again"
+        ) from error
+    _check_interface(place, session, plan.stages[name])
+    return session
+
+
+def bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str) -> Any:
+    """A binding of every tensor of a call to its memory on "cpu" or "cuda"."""
+    binding = session.io_binding()
+    for types, bind in (
+        (stage.inputs, binding.bind_input),
+        (stage.outputs, binding.bind_output),
+    ):
+        for tensor, type_ in types.items():
+            element = ONNX_TYPES[type_.dtype][0]
+            bind(tensor, device, 0, element, list(type_.shape), addresses[tensor])
+    return binding
+
+
+def failed(plan: Plan, call: int, error: Exception) -> BackendError:
+    """What a launch that failed is told as."""
+    return BackendError(
+        f"plan {plan.name!r}: stage {plan.calls[call].stage!r} (calls[{call}]) failed in "
+        f"ONNX Runtime: {error}"
+    )
+
+
+def _check_interface(place: str, session: Any, stage: Stage) -> None:
+    """Refuse an engine whose inputs and outputs are not the stage's."""
+    for what, found, expected in (
+        ("inputs", session.get_inputs(), stage.inputs),
+        ("outputs", session.get_outputs(), stage.outputs),
+    ):
+        names = {tensor.name for tensor in found}
+        if names != expected.keys():
+            raise BackendError(
+                f"{place}: the plan's {what} are {listed(sorted(expected))}, the engine's "
+                f"{listed(sorted(names))}; export the bundle again"
+            )
+        for tensor in found:
+            type_ = expected[tensor.name]
+            if (tensor.type, tuple(tensor.shape)) != (ONNX_TYPES[type_.dtype][1], type_.shape):
+                raise BackendError(
+                    f"{place}: {what}.{tensor.name}: the plan has {type_text(type_)}, the engine "
+                    f"{shown(tensor.type)} {tensor.shape}; export the bundle again"
+                )

@@ -1,0 +1,71 @@
+"""How TensorRT-RTX and TensorRT speak: their log, their types, and why an engine is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cache
+from typing import Any
+
+from keepstep.runtime.plan import TensorType
+from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.wording import listed
+
+TENSORRT_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "BF16": "bfloat16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
+"""The name of a TensorRT data type → that of a plan."""
+
+
+@cache
+def tensorrt_log(trt: Any) -> Any:
+    """The log of `trt`, the module `tensorrt_rtx` or `tensorrt`; it keeps errors in `errors`.
+
+    One for all: the library holds on to the first that it is given.
+    """
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Log()
+
+
+def interface_fault(
+    expected: Mapping[str, TensorType], found: Mapping[str, TensorType]
+) -> str | None:
+    """How the tensors of an engine differ from those that the plan binds."""
+    if missing := [name for name in expected if name not in found]:
+        return f"the engine has no {listed(missing)}, which the plan binds"
+    if extra := [name for name in found if name not in expected]:
+        return f"the engine has {listed(extra)}, which the plan does not know"
+    for name, type_ in expected.items():
+        if found[name] != type_:
+            return f"{name}: the plan has {type_text(type_)}, the engine {type_text(found[name])}"
+    return None
+
+
+def refusal(diagnostics: int, names: Mapping[str, int], gpu: str, said: Collection[str]) -> str:
+    """Why an engine does not run here: the library's diagnostics, its words, and what to do."""
+    reasons = [name for name, bit in names.items() if diagnostics & bit]
+    why = "; ".join([*reasons, *said]) or "no reason was given"
+    ways = {
+        "UNSUPPORTED_CC": "it knows no engines for this GPU: play with onnxruntime-cuda",
+        "VERSION_MISMATCH": "export the bundle again with the version that is installed here",
+        "MALFORMED_ENGINE": "export the bundle again with the version that is installed here",
+        "OLD_CUDA_DRIVER": "install a newer driver",
+        "OLD_CUDA_RUNTIME": "install a newer driver",
+        "INSUFFICIENT_GPU_MEMORY": "close what else uses the GPU, or export smaller",
+    }
+    way = next((ways[name] for name in reasons if name in ways), "play with onnxruntime-cuda")
+    return f"does not run on {gpu}: {why}; {way}"
