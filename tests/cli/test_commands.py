@@ -182,6 +182,7 @@ def test_inspect_agrees_with_the_plans(keepstep: Command, bundle: Path) -> None:
         assert entry["steps"]["skip"] == entry["calls"].count(".")
         assert entry["kept"] == ([KEPT] if entry["name"] == "dato-coco" else [])
         assert entry["arena_bytes"] == plan.arena_bytes
+        assert 0 < entry["alive_bytes"] <= entry["arena_bytes"] <= 1.1 * entry["alive_bytes"]
         network = [call.stage for call in plan.calls if call.step is not None]
         assert entry["loop_macs"] == sum(plan.stages[stage].macs for stage in network)
         assert list(entry["inputs"]) == INPUTS

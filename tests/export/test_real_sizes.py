@@ -23,6 +23,7 @@ from keepstep.exporter.engine_from_onnx.tensorrt import TensorRTBuilder
 from keepstep.exporter.lowering import LoweredSchedule, lower_schedule
 from keepstep.exporter.schedule import Schedule
 from keepstep.exporter.stages import PROMPT, TIME, StageFactory, StageId
+from keepstep.exporter.summary import describe
 from keepstep.exporter.weights import path_of
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import TensorType
@@ -69,6 +70,15 @@ def test_every_stage_of_sd15_is_built_without_a_gpu(sd15_bundle: Bundle) -> None
     }
     assert used == {path for path in sd15_bundle.manifest.files if path.startswith("stages/")}
     assert len(used) == 3 + 4, "what is around the network is shared"
+
+
+@RTX
+@pytest.mark.parametrize("name", ["deepcache-n3", "dato-coco"])
+def test_the_arena_of_sd15_is_hardly_larger_than_what_is_alive_at_once(
+    sd15_bundle: Bundle, name: str
+) -> None:
+    numbers = describe(sd15_bundle.plan(name))
+    assert numbers["alive_bytes"] <= numbers["arena_bytes"] <= 1.1 * numbers["alive_bytes"]
 
 
 @RTX

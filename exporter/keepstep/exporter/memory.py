@@ -7,10 +7,10 @@ together with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from keepstep.runtime.plan import ALIGNMENT
+from keepstep.runtime.plan import ALIGNMENT, Call, Value
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,32 @@ class Arena:
 
     offsets: Mapping[str, int]
     bytes: int
+
+
+def lifetimes(values: Mapping[str, Value], calls: Sequence[Call]) -> dict[str, Lifetime]:
+    """From a value's first write to its last use; longer for what the caller gives or gets.
+
+    Constants do not live in the arena.
+    """
+    births: dict[str, int] = {}
+    deaths: dict[str, int] = {}
+    for i, call in enumerate(calls):
+        for binding in call.writes.values():
+            births.setdefault(binding.value, i)
+        for binding in (*call.reads.values(), *call.writes.values()):
+            deaths[binding.value] = i
+    alive = {}
+    for name, value in values.items():
+        if value.kind == "constant":
+            continue
+        from_start = value.kind in ("input", "state") or value.feed
+        to_end = value.kind in ("output", "state")
+        alive[name] = Lifetime(
+            bytes=value.type.bytes,
+            first=-1 if from_start else births[name],
+            last=len(calls) if to_end else deaths.get(name, -1),
+        )
+    return alive
 
 
 def plan_memory(lifetimes: Mapping[str, Lifetime]) -> Arena:

@@ -21,7 +21,7 @@ from keepstep.runtime.plan import (
 )
 
 from . import schedule as scheduling
-from .memory import Lifetime, plan_memory
+from .memory import lifetimes, plan_memory
 from .sampler import LoweredSampler
 
 OUTPUTS = ("latents", "image")
@@ -81,8 +81,7 @@ def build_plan(
             tensor_type = program.weights[name]
             values[name] = Value("constant", tensor_type, file=weights_file, tensor=name)
     values |= _buffers(program, calls)
-    lifetimes = _lifetimes(values, calls)
-    arena = plan_memory(lifetimes)
+    arena = plan_memory(lifetimes(values, calls))
     placed = {
         name: replace(value, offset=arena.offsets[name]) if name in arena.offsets else value
         for name, value in values.items()
@@ -191,26 +190,3 @@ def _kind(name: str, written: bool) -> ValueKind:
     if not written:
         return "input"
     return "output" if name in OUTPUTS else "scratch"
-
-
-def _lifetimes(values: Mapping[str, Value], calls: Sequence[Call]) -> dict[str, Lifetime]:
-    """From a value's first write to its last read; longer for what the caller gives or gets."""
-    writes: dict[str, int] = {}
-    reads: dict[str, int] = {}
-    for i, call in enumerate(calls):
-        for binding in call.writes.values():
-            writes.setdefault(binding.value, i)
-        for binding in (*call.reads.values(), *call.writes.values()):
-            reads[binding.value] = i
-    lifetimes = {}
-    for name, value in values.items():
-        if value.kind == "constant":
-            continue
-        from_start = value.kind in ("input", "state") or value.feed
-        to_end = value.kind in ("output", "state")
-        lifetimes[name] = Lifetime(
-            bytes=value.type.bytes,
-            first=-1 if from_start else writes[name],
-            last=len(calls) if to_end else reads[name],
-        )
-    return lifetimes

@@ -31,7 +31,7 @@ def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
     lines.add_row(
         "memory",
         f"{size(plan['weight_bytes'])} weights, {size(plan['table_bytes'])} tables, "
-        f"{size(plan['arena_bytes'])} arena",
+        f"{size(plan['arena_bytes'])} arena, {size(plan['alive_bytes'])} of it alive at once",
     )
     stages = Table(box=None, padding=(0, 2), header_style="bright_black")
     for heading in ("stage", "launches", "MAC a launch", "weights", "engines"):

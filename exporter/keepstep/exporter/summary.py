@@ -8,6 +8,7 @@ from typing import Any
 from keepstep.runtime import Plan
 from keepstep.runtime.plan import Value
 
+from .memory import lifetimes, most_alive_at_once
 from .schedule import LETTER_OF
 
 
@@ -42,6 +43,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "launches": launches(plan),
         "loop_macs": loop_macs(plan),
         "arena_bytes": plan.arena_bytes,
+        "alive_bytes": most_alive_at_once(lifetimes(plan.values, plan.calls)),
         "weight_bytes": _constant_bytes(plan, weights=True),
         "table_bytes": _constant_bytes(plan, weights=False),
         "stages": {
