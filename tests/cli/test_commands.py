@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,12 +149,17 @@ def test_verify_finds_a_fresh_bundle_good(keepstep: Command, bundle: Path) -> No
     assert "departs" not in outcome.out
 
 
-def test_verify_finds_a_plan_that_departs(keepstep: Command, damaged: Path) -> None:
-    path = damaged / "golden/dato-coco.safetensors"
+def depart(bundle: Path) -> None:
+    """Let the recorded run of dato-coco be another than the one that is played."""
+    path = bundle / "golden/dato-coco.safetensors"
     golden = {name: array.copy() for name, array in load_file(path).items()}
     golden["outputs.latents"] *= 1.2
     save_file(golden, path)
-    seal(damaged)
+    seal(bundle)
+
+
+def test_verify_finds_a_plan_that_departs(keepstep: Command, damaged: Path) -> None:
+    depart(damaged)
     outcome = keepstep("verify", damaged)
     assert (outcome.code, outcome.err) == (1, "")
     lines = re.findall(r"^(\S+|) +.*(the whole run|decode) .* (good|departs)", outcome.out, re.M)
@@ -167,6 +173,18 @@ def test_verify_finds_a_plan_that_departs(keepstep: Command, damaged: Path) -> N
     outcome = keepstep("verify", damaged, "--json")
     assert outcome.code == 1
     assert [verdict["good"] for verdict in json.loads(outcome.out)] == [True, False]
+
+
+def test_verify_tells_what_departs_where_the_exporter_is_not_installed(
+    keepstep: Command, damaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search for a repair edits ONNX code; without what it needs there is only no advice."""
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "keepstep.exporter.repair", None)  # cannot be imported
+    depart(damaged)
+    outcome = keepstep("verify", damaged)
+    assert (outcome.code, outcome.err) == (1, "")
+    assert "departs" in outcome.out
 
 
 def test_inspect_agrees_with_the_plans(keepstep: Command, bundle: Path) -> None:

@@ -17,7 +17,7 @@ import os
 import re
 import shutil
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,12 +28,15 @@ from .durable import sync
 from .errors import ExportError
 from .locks import alone, holders, new_file_mode, remove, remove_dead, share, working_folder
 
-__all__ = ["Blob", "Cache", "Entry", "Pruned", "Use", "cache_key"]
+__all__ = ["Blob", "Cache", "Entry", "Files", "Pruned", "Use", "cache_key"]
 
 VARIABLE = "KEEPSTEP_CACHE"
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KIND = re.compile(r"[a-z0-9-]+")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+Files = Mapping[str, bytes | Path | Blob]
+"""Name → content: bytes, a finished file of a scratch folder, or what the cache has already."""
 
 
 class Cache:
@@ -95,7 +98,7 @@ class Cache:
         self,
         kind: str,
         key: str,
-        files: Mapping[str, bytes | Path | Blob],
+        files: Files,
         about: Mapping[str, str],
     ) -> Entry:
         """Keep `files` (names → content) as one entry, in the place of an older one.
@@ -114,6 +117,15 @@ class Cache:
             with self._changing():
                 _move(draft, path)
         return entry
+
+    def made(
+        self, kind: str, key: str, about: Mapping[str, str], make: Callable[[Path], Files]
+    ) -> Entry:
+        """Give the entry; where it is not there, `make` makes its files, in a scratch folder."""
+        if entry := self.get(kind, key):
+            return entry
+        with self.scratch() as folder:
+            return self.put(kind, key, make(folder), about)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
@@ -134,7 +135,7 @@ def verify(
         for i, each in enumerate(names):
             report(each, i, len(names))
             verdicts.append(check(opened, each, backend))
-            if not verdicts[-1].good:
+            if not verdicts[-1].good and find_spec("onnx_ir"):  # comes with keepstep[export]
                 from .repair import repair
 
                 report(f"{each}: look for a repair", i, len(names))

@@ -15,7 +15,7 @@ from keepstep.runtime.plan import Stage, TensorType, Tokenizer
 
 from . import models
 from .bundle_writer import WEIGHTS_FILE, BundleContent, save_arrays, schedule_path
-from .cache import Blob, Cache, cache_key
+from .cache import Blob, Cache, Files, cache_key
 from .compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
 from .drafts import Draft, plan_of, stages_of
 from .errors import ExportError
@@ -39,7 +39,6 @@ from .work import Report, Task, Work
 
 SETTINGS_FILE = "settings.json"
 OUTPUTS_FILE = "outputs.safetensors"
-Files = dict[str, bytes | Path | Blob]  # what a cache takes
 
 
 def compile_bundle(request: ExportRequest, cache: Cache, report: Report) -> BundleContent:
@@ -176,7 +175,7 @@ class _Compilation:
             compiled[stage] = self.compiler.build(code, self.request.builders, embedded)
         return compiled
 
-    @property
+    @cached_property
     def weights(self) -> dict[str, TensorType]:
         """Type of every weight that some stage takes."""
         return {n: k for c in self.compiled.values() for n, k in c.code.weights.items()}
@@ -192,39 +191,38 @@ class _Compilation:
     def _rehearse(self, draft: Draft) -> Rehearsal:
         """Run every stage once in float32, unless that has been done for the same checkpoint."""
         self.work.start(f"rehearse {draft.name}")
-        key = self._draft_key(draft)
-        if entry := self.cache.get("rehearsal", key):
-            return read_rehearsal(entry.files)
-        subgraphs = {name: self._subgraph(stage) for name, stage in draft.stages.items()}
-        signatures = {
-            name: Stage(
-                inputs={n: tensor_type(t) for n, t in subgraph.inputs.items()},
-                outputs={n: tensor_type(t) for n, t in subgraph.outputs.items()},
-                engines={},
-            )
-            for name, subgraph in subgraphs.items()
-        }
-        plan, constants = plan_of(draft, signatures, {})
-        rehearsal = rehearse(
-            plan, constants, subgraphs, draft.inputs, self.model.checkpoint.tensor, self.work.within
+
+        def make(folder: Path) -> Files:
+            subgraphs = {name: self._subgraph(stage) for name, stage in draft.stages.items()}
+            signatures = {
+                name: Stage(
+                    inputs={n: tensor_type(t) for n, t in subgraph.inputs.items()},
+                    outputs={n: tensor_type(t) for n, t in subgraph.outputs.items()},
+                    engines={},
+                )
+                for name, subgraph in subgraphs.items()
+            }
+            plan, constants = plan_of(draft, signatures, {})
+            read = self.model.checkpoint.tensor
+            rehearsal = rehearse(plan, constants, subgraphs, draft.inputs, read, self.work.within)
+            return write_rehearsal(rehearsal, folder)
+
+        about = {"schedule": draft.name}
+        return read_rehearsal(
+            self.cache.made("rehearsal", self._draft_key(draft), about, make).files
         )
-        with self.cache.scratch() as folder:
-            files = write_rehearsal(rehearsal, folder)
-            self.cache.put("rehearsal", key, files, {"schedule": draft.name})
-        return rehearsal
 
     def _run_eagerly(self, draft: Draft) -> Mapping[str, np.ndarray]:
         """What the whole run must give, unless that is known for the same checkpoint."""
         self.work.start(f"run {draft.name} eagerly")
-        key = self._draft_key(draft)
-        if entry := self.cache.get("run", key):
-            known: Mapping[str, np.ndarray] = load_file(entry.files[OUTPUTS_FILE].path)
-            return known
-        outputs = golden_outputs(self._loaded, draft.entry, draft.inputs, self.work.within)
-        with self.cache.scratch() as folder:
+
+        def make(folder: Path) -> Files:
+            outputs = golden_outputs(self._loaded, draft.entry, draft.inputs, self.work.within)
             save_arrays(folder / OUTPUTS_FILE, outputs)
-            files: Files = {OUTPUTS_FILE: folder / OUTPUTS_FILE}
-            self.cache.put("run", key, files, {"schedule": draft.name})
+            return {OUTPUTS_FILE: folder / OUTPUTS_FILE}
+
+        entry = self.cache.made("run", self._draft_key(draft), {"schedule": draft.name}, make)
+        outputs: Mapping[str, np.ndarray] = load_file(entry.files[OUTPUTS_FILE].path)
         return outputs
 
     @cached_property
@@ -254,20 +252,20 @@ class _Compilation:
                 "toolchain": dict(toolchain()),
             }
         )
-        entry = self.cache.get("weights", key)
-        if entry is None:
-            with self.cache.scratch() as folder:
-                file = folder / WEIGHTS_FILE
-                try:
-                    write_weights(file, weights, self.model.checkpoint.tensor, self.work.within)
-                except OSError as error:
-                    raise ExportError(
-                        f"{file}: cannot be written: {error.strerror}: free some space, or set "
-                        "KEEPSTEP_CACHE to another folder"
-                    ) from error
-                about = {"model": self.model.name, "dtype": self.request.dtype}
-                entry = self.cache.put("weights", key, {WEIGHTS_FILE: file}, about)
-        return entry.files[WEIGHTS_FILE]
+
+        def make(folder: Path) -> Files:
+            file = folder / WEIGHTS_FILE
+            try:
+                write_weights(file, weights, self.model.checkpoint.tensor, self.work.within)
+            except OSError as error:
+                raise ExportError(
+                    f"{file}: cannot be written: {error.strerror}: free some space, or set "
+                    "KEEPSTEP_CACHE to another folder"
+                ) from error
+            return {WEIGHTS_FILE: file}
+
+        about = {"model": self.model.name, "dtype": self.request.dtype}
+        return self.cache.made("weights", key, about, make).files[WEIGHTS_FILE]
 
     def _settings(self) -> bytes:
         """How the bundle was made, for people: dtype, and every option of every backend."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from keepstep.runtime.plan import Stage
 
-from .cache import Blob, Cache, cache_key
+from .cache import Blob, Cache, Files, cache_key
 from .engine_from_onnx import Builder
 from .engine_from_onnx.stage import OnnxStage
 from .models.checkpoint import FLOATS
@@ -62,21 +63,21 @@ class StageCompiler:
                 "toolchain": dict(toolchain()),
             }
         )
-        if entry := self._cache.get("stage", key):
-            return stage_from_files({n: blob.path.read_bytes() for n, blob in entry.files.items()})
-        subgraph = self._factory.source(stage).subgraph
-        if dtype != "float32":
-            subgraph = lower_precision(
-                subgraph,
-                FLOATS[dtype],
-                half_inputs=[name for name in subgraph.inputs if is_half(name)],
-                half_outputs=[name for name in subgraph.outputs if is_half(name)],
-                kept=kept,
-            )
-        code = onnx_from_subgraph(stage.name, subgraph)
-        about = {"stage": stage.name, "dtype": dtype}
-        self._cache.put("stage", key, stage_files(code), about)
-        return code
+
+        def make(_: Path) -> Files:
+            subgraph = self._factory.source(stage).subgraph
+            if dtype != "float32":
+                subgraph = lower_precision(
+                    subgraph,
+                    FLOATS[dtype],
+                    half_inputs=[name for name in subgraph.inputs if is_half(name)],
+                    half_outputs=[name for name in subgraph.outputs if is_half(name)],
+                    kept=kept,
+                )
+            return stage_files(onnx_from_subgraph(stage.name, subgraph))
+
+        entry = self._cache.made("stage", key, {"stage": stage.name, "dtype": dtype}, make)
+        return stage_from_files({n: blob.path.read_bytes() for n, blob in entry.files.items()})
 
     def build(
         self, code: OnnxStage, builders: Sequence[Builder], embedded: EmbeddedWeights | None
@@ -104,11 +105,13 @@ class StageCompiler:
                 "weights": embedded and embedded.identity,
             }
         )
-        entry = self._cache.get("engine", key)
-        if entry is None:
-            data = builder.build(code, embedded.array if embedded else None)
-            about = {"stage": code.name, "backend": builder.backend}
-            entry = self._cache.put("engine", key, {"engine": data}, about)
+        about = {"stage": code.name, "backend": builder.backend}
+        entry = self._cache.made(
+            "engine",
+            key,
+            about,
+            lambda _: {"engine": builder.build(code, embedded.array if embedded else None)},
+        )
         return entry.files["engine"]
 
 

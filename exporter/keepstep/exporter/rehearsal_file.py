@@ -11,13 +11,13 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from .bundle_writer import save_arrays
-from .cache import Blob
+from .cache import Blob, Files
 from .rehearsal import Rehearsal
 
 OUTPUTS, RANGES = "outputs.safetensors", "ranges.json"
 
 
-def write_rehearsal(rehearsal: Rehearsal, folder: Path) -> dict[str, bytes | Path | Blob]:
+def write_rehearsal(rehearsal: Rehearsal, folder: Path) -> Files:
     """Its files, the large one written into `folder`."""
     arrays = {
         f"{i}.{tensor}": array
