@@ -48,8 +48,9 @@ def test_without_a_driver_a_gpu_backend_says_so_and_what_would_run(
 @pytest.mark.parametrize(
     ("name", "missing", "way_out"),
     [
-        ("onnxruntime-cuda", "onnxruntime/capi/*", r"onnxruntime-gpu"),
+        ("onnxruntime-cuda", "onnxruntime", r"onnxruntime-gpu\[cuda,cudnn\]"),
         ("onnxruntime-cuda", "cuda.core", r"keepstep\[cuda\]"),
+        ("tensorrt-rtx", "cuda.bindings", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt-rtx", "tensorrt_rtx", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt-rtx", "cuda.core", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt", "tensorrt", r"keepstep\[tensorrt\]"),
@@ -58,10 +59,9 @@ def test_without_a_driver_a_gpu_backend_says_so_and_what_would_run(
 def test_a_missing_library_is_named_before_a_missing_gpu(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, name: str, missing: str, way_out: str
 ) -> None:
-    monkeypatch.setattr(registry, "_installed", lambda library: not library.startswith(missing))
+    monkeypatch.setattr(registry, "_installed", lambda library: library.module != missing)
     monkeypatch.setattr(registry, "gpu_fault", lambda: "no CUDA driver is found")
-    library = missing.partition("/")[0]
-    with pytest.raises(BackendError, match=rf"'{name}' needs {library}.*{way_out}"):
+    with pytest.raises(BackendError, match=rf"'{name}' needs {missing}.*{way_out}"):
         bundle.player("toy", name)
 
 

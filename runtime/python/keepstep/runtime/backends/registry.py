@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Library:
+    """A module that must be there; `file` is a pattern of what must be in its folder, too."""
+
+    module: str
+    title: str = ""
+    file: str = ""
+
+
+@dataclass(frozen=True)
 class _Known:
     """module    of this package, and the class in it that is the backend
     engines   the key under `engines` of a stage; None: needs none
-    libraries what must be installed: a module, or a file in its folder behind a slash
+    libraries what must be installed: a module, or one with a file in its folder
     install   how to get them
     gpu       whether it needs one
     """
@@ -34,21 +43,29 @@ class _Known:
     module: str
     backend: str
     engines: str | None
-    libraries: tuple[str, ...] = ()
+    libraries: tuple[Library, ...] = ()
     install: str = ""
     gpu: bool = False
 
 
+_CUDA = (Library("cuda.core"), Library("cuda.bindings"))
+_ORT_CUDA = Library(
+    "onnxruntime", "onnxruntime-gpu, with the CUDA provider", "capi/*onnxruntime_providers_cuda*"
+)
 _KNOWN: Mapping[str, _Known] = {
     "null": _Known("null", "Null", None),
     "onnxruntime": _Known(
-        "onnxruntime", "OnnxRuntime", "onnxruntime", ("onnxruntime",), "pip install onnxruntime"
+        "onnxruntime",
+        "OnnxRuntime",
+        "onnxruntime",
+        (Library("onnxruntime"),),
+        "pip install onnxruntime",
     ),
     "onnxruntime-cuda": _Known(
         "onnxruntime_cuda",
         "OnnxRuntimeCuda",
         "onnxruntime",
-        ("cuda.core", "cuda.bindings", "onnxruntime/capi/*onnxruntime_providers_cuda*"),
+        (*_CUDA, _ORT_CUDA),
         "pip install 'keepstep[cuda]', pip uninstall onnxruntime, "
         "pip install 'onnxruntime-gpu[cuda,cudnn]' (both are one module)",
         gpu=True,
@@ -57,7 +74,7 @@ _KNOWN: Mapping[str, _Known] = {
         "tensorrt",
         "TensorRtx",
         "tensorrt-rtx",
-        ("tensorrt_rtx", "cuda.core", "cuda.bindings"),
+        (Library("tensorrt_rtx"), *_CUDA),
         "pip install 'keepstep[tensorrt-rtx]'",
         gpu=True,
     ),
@@ -65,7 +82,7 @@ _KNOWN: Mapping[str, _Known] = {
         "tensorrt",
         "TensorRt",
         "tensorrt",
-        ("tensorrt", "cuda.core", "cuda.bindings"),
+        (Library("tensorrt"), *_CUDA),
         "pip install 'keepstep[tensorrt]'",
         gpu=True,
     ),
@@ -119,20 +136,19 @@ def _fault(entry: _Known) -> str | None:
     """Why a backend cannot run here: the first thing that is missing."""
     for library in entry.libraries:
         if not _installed(library):
-            return f"needs {library}, which is not installed: {entry.install}"
+            title = library.title or library.module
+            return f"needs {title}, which is not installed: {entry.install}"
     if entry.gpu and (fault := gpu_fault()):
         return f"needs an NVIDIA GPU, and {fault}"
     return None
 
 
-def _installed(library: str) -> bool:
-    """Whether a module is there, or a file in its folder."""
-    module, _, file = library.partition("/")
+def _installed(library: Library) -> bool:
     try:
-        spec = find_spec(module)
+        spec = find_spec(library.module)
     except ModuleNotFoundError:  # of the package that it is in
         return False
-    if spec is None or not file:
+    if spec is None or not library.file:
         return spec is not None
     folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
-    return any(any(folder.glob(file)) for folder in folders)
+    return any(any(folder.glob(library.file)) for folder in folders)
