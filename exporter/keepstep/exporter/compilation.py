@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from keepstep.runtime import Bundle
+from keepstep.runtime.addresses import check_alignment
 from keepstep.runtime.plan import Stage, TensorType, Tokenizer
 
 from . import models
@@ -102,6 +103,8 @@ class _Compilation:
         for draft in self.drafts:
             own = {name: compiled[stage].stage for name, stage in draft.stages.items()}
             plans[draft.name], constants[draft.name] = plan_of(draft, own, self.weights)
+            if any(builder.backend != "onnxruntime" for builder in request.builders):
+                check_alignment(plans[draft.name])  # better told now than by the player
         golden = {
             draft.name: {
                 **_prefixed("inputs", draft.inputs),
