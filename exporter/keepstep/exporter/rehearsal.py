@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keepstep.runtime.plan import Binding, Plan, TensorType
+from keepstep.runtime.plan import Plan
 
 from .eager import Eager
 from .errors import ExportError
 from .passes.extract import Subgraph
 from .passes.precision import PRODUCTS
+from .values import put, rows, start_values
 
 # Numbers of another prompt or another timestep may be larger than those of the rehearsal.
 HEADROOM = 4.0
@@ -56,12 +57,8 @@ def rehearse(
     subgraphs   stage → its float32 subgraph
     read        gives tensors of the checkpoint
     """
-    values = {
-        name: torch.zeros(value.type.shape, dtype=getattr(torch, value.type.dtype))
-        for name, value in plan.values.items()
-        if value.kind != "constant"
-    }
-    values |= {name: torch.from_numpy(array) for name, array in {**constants, **inputs}.items()}
+    start = {**start_values(plan, inputs), **constants}
+    values = {name: torch.from_numpy(array) for name, array in start.items()}
     outputs: dict[int, dict[str, np.ndarray]] = {}
     ranges: dict[str, Mapping[str, float]] = {}
     calls = first_calls(plan)
@@ -69,11 +66,10 @@ def rehearse(
         report(done, len(calls))
         call = plan.calls[i]
         stage = plan.stages[call.stage]
-        reads = {t: _rows(values, b, stage.inputs[t]) for t, b in call.reads.items()}
+        reads = {t: rows(values[b.value], b, stage.inputs[t]) for t, b in call.reads.items()}
         eager = Eager(subgraphs[call.stage], read)
         given = eager.give(reads)
-        for tensor, binding in call.writes.items():
-            _rows(values, binding, stage.outputs[tensor]).copy_(given[tensor])
+        put(plan, i, given, values)
         outputs[i] = {tensor: value.contiguous().numpy() for tensor, value in given.items()}
         ranges[call.stage] = eager.ranges
     return Rehearsal(outputs, ranges)
@@ -112,10 +108,3 @@ def check_boundaries(
                     f"{tensor} holds values up to {np.abs(array).max():.3g}, too near to what "
                     f"{name} can hold: export with --dtype bfloat16 or float32"
                 )
-
-
-def _rows(values: Mapping[str, Tensor], binding: Binding, tensor: TensorType) -> Tensor:
-    whole = values[binding.value]
-    if binding.row is None:
-        return whole
-    return whole[binding.row : binding.row + tensor.shape[0]]

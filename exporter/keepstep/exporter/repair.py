@@ -6,20 +6,21 @@ the cheapest kind first, until the golden values come out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 
 from keepstep.runtime import Bundle
+from keepstep.runtime.constants import constant_part, host_array
 from keepstep.runtime.plan import Plan
 
-from .verify import StageVerdict, Verdict, distance, golden_values, put_golden, recorded_calls, rows
+from .values import put, rows, start_values
+from .verify import StageVerdict, Verdict, distance, golden_inputs, recorded_calls
 
 # Kinds of operations, the cheapest to have in float32 first; names are those of `--float32`.
 KINDS = ("attention", "linear", "convolution")
-_ERRORS_ONLY = 3
 
 
 def repair(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
@@ -83,38 +84,31 @@ def _kind(node: ir.Node) -> str | None:
 def _error(bundle: Bundle, plan: Plan, stage: StageVerdict, model: ir.Model) -> float:
     """Of the departing tensor, when `model` runs in place of the stage's engine."""
     golden = bundle.golden(plan.name)
-    values = golden_values(plan, golden)
+    values = start_values(plan, golden_inputs(golden))
     recorded = recorded_calls(golden)
     for i, expected in recorded.items():
         if i < stage.call:
-            put_golden(plan, i, expected, values)
+            put(plan, i, expected, values)
     call, signature = plan.calls[stage.call], plan.stages[stage.stage]
     feeds: dict[str, np.ndarray] = {}
     for tensor, binding in call.reads.items():
-        value = plan.values[binding.value]
-        whole = (
-            bundle.array(value.file, value.tensor)
-            if value.file is not None and value.tensor is not None
-            else values[binding.value]
+        type_ = signature.inputs[tensor]
+        feeds[tensor] = (
+            rows(values[binding.value], binding, type_)
+            if binding.value in values
+            else host_array(bundle, plan, constant_part(binding, type_))
         )
-        feeds[tensor] = rows(whole, binding, signature.inputs[tensor])
-    session = _session(bundle, plan, signature.weights, model)
+    session = _session(bundle, plan, stage.stage, model)
     (found,) = session.run([stage.tensor], feeds)
     wanted = recorded[stage.call][stage.tensor]
     return distance(found, wanted, signature.outputs[stage.tensor].dtype)
 
 
-def _session(bundle: Bundle, plan: Plan, weights: Mapping[str, str], model: ir.Model) -> Any:
+def _session(bundle: Bundle, plan: Plan, stage: str, model: ir.Model) -> Any:
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    arrays = {}
-    for tensor, name in weights.items():
-        value = plan.values[name]
-        assert value.file is not None and value.tensor is not None
-        arrays[tensor] = ort.OrtValue.ortvalue_from_numpy(bundle.array(value.file, value.tensor))
-    if arrays:
-        options.add_external_initializers(list(arrays), list(arrays.values()))
+    from keepstep.runtime.backends.onnxruntime_engine import session_options, stage_weights
+
+    options = session_options(stage_weights(bundle, plan, stage))
     data = ir.to_proto(model).SerializeToString()
     return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])

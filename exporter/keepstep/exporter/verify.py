@@ -14,8 +14,9 @@ import numpy as np
 from keepstep.runtime import Bundle, InputError
 from keepstep.runtime.backends import Session, backend
 from keepstep.runtime.floats import widened
-from keepstep.runtime.plan import Binding, Plan, Stage, TensorType
-from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.plan import Plan, Stage
+
+from .values import put, rows, start_values
 
 # Norm of the difference, relative to the norm of what is expected. In float32, compiled and eager
 # kernels differ by rounding only, and the sampler amplifies it over 50 calls; a rounding to half
@@ -87,9 +88,8 @@ def verify(bundle: Bundle, plan: str, backend_name: str = "onnxruntime") -> Verd
     stages = tuple(_stages(bundle, bundle.plan(plan), golden, backend_name, TOLERANCES[dtype]))
     error = None
     if "outputs.latents" in golden:
-        inputs = {name.removeprefix("inputs."): golden[name] for name in _inputs(golden)}
         with bundle.player(plan, backend_name) as player:
-            latents = player.run(inputs)["latents"]
+            latents = player.run(golden_inputs(golden))["latents"]
         error = distance(latents, golden["outputs.latents"], "float32")
     if not stages and error is None:
         raise InputError(
@@ -110,34 +110,10 @@ def recorded_calls(golden: Mapping[str, np.ndarray]) -> dict[int, dict[str, np.n
     return dict(sorted(recorded.items()))
 
 
-def golden_values(plan: Plan, golden: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every value but the constants before the first call: the golden inputs, zeros elsewhere."""
-    values = {
-        name: np.zeros(value.type.shape, numpy_dtype(value.type.dtype))
-        for name, value in plan.values.items()
-        if value.kind != "constant"
-    }
-    return values | {name.removeprefix("inputs."): golden[name] for name in _inputs(golden)}
-
-
-def put_golden(
-    plan: Plan, i: int, expected: Mapping[str, np.ndarray], values: dict[str, np.ndarray]
-) -> None:
-    """Let `values` be what they are after call `i`."""
-    call = plan.calls[i]
-    for tensor, binding in call.writes.items():
-        rows(values[binding.value], binding, plan.stages[call.stage].outputs[tensor])[...] = (
-            expected[tensor]
-        )
-
-
-def rows(array: np.ndarray, binding: Binding, tensor: TensorType) -> np.ndarray:
-    """The part of a value that a binding means."""
-    return array if binding.row is None else array[binding.row : binding.row + tensor.shape[0]]
-
-
-def _inputs(golden: Mapping[str, np.ndarray]) -> list[str]:
-    return [name for name in golden if name.startswith("inputs.")]
+def golden_inputs(golden: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The plan's inputs among its golden values."""
+    begin = "inputs."
+    return {key.removeprefix(begin): golden[key] for key in golden if key.startswith(begin)}
 
 
 def _stages(
@@ -149,7 +125,7 @@ def _stages(
         return []
     session = backend(name).open(bundle, plan, None)
     try:
-        values = golden_values(plan, golden)
+        values = start_values(plan, golden_inputs(golden))
         return [
             _stage(session, plan, i, expected, values, tolerance)
             for i, expected in recorded.items()
@@ -182,7 +158,7 @@ def _stage(
         )
         for tensor, binding in call.writes.items()
     }
-    put_golden(plan, i, expected, values)
+    put(plan, i, expected, values)
     worst = max(errors, key=lambda tensor: (errors[tensor] != errors[tensor], errors[tensor]))
     return StageVerdict(call.stage, i, worst, errors[worst], max(tolerance, _at_least(stage)))
 

@@ -1,0 +1,39 @@
+"""The values of a plan as arrays on the host, for what runs its stages one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from keepstep.runtime.plan import Binding, Plan, TensorType
+from keepstep.runtime.tensors import numpy_dtype
+
+Array = TypeVar("Array", bound=Any)  # numpy's or torch's
+
+
+def start_values(plan: Plan, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every value but the constants before the first call: the inputs, zeros elsewhere."""
+    zeros = {
+        name: np.zeros(value.type.shape, numpy_dtype(value.type.dtype))
+        for name, value in plan.values.items()
+        if value.kind != "constant"
+    }
+    return zeros | dict(inputs)
+
+
+def rows(value: Array, binding: Binding, tensor: TensorType) -> Array:
+    """The part of a value that a tensor is bound to, without a copy."""
+    if binding.row is None:
+        return value
+    part: Array = value[binding.row : binding.row + tensor.shape[0]]
+    return part
+
+
+def put(plan: Plan, i: int, outputs: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Let `values` be what they are when call `i` has given `outputs`."""
+    call = plan.calls[i]
+    for tensor, binding in call.writes.items():
+        place = rows(values[binding.value], binding, plan.stages[call.stage].outputs[tensor])
+        place[...] = outputs[tensor]
