@@ -125,3 +125,12 @@ def test_strides_are_those_that_numpy_gives_a_packed_array() -> None:
     turned = array.transpose(0, 1, 3, 2)
     strides = tuple(n // array.itemsize for n in turned.strides)
     assert "contiguous" in str(device_fault("float32", turned.shape, strides, LATENTS))
+
+
+def test_bfloat16_on_a_gpu_may_be_seen_as_its_bits() -> None:
+    expected = TensorType("bfloat16", (2, 4))
+    assert device_fault("uint16", (2, 4), None, expected) is None
+    assert device_fault("bfloat16", (2, 4), None, expected) is None
+    assert "dtype uint16" in str(
+        device_fault("uint16", (2, 4), None, TensorType("float16", (2, 4)))
+    )

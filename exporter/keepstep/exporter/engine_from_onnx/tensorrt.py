@@ -112,6 +112,9 @@ class TensorRTBuilder:
             config.clear_flag(flags.TF32)  # set by default
         if self._options.weight_streaming:
             config.set_flag(flags.WEIGHT_STREAMING)
+        elif hasattr(flags, "REQUIRE_USER_ALLOCATION"):
+            # TensorRT-RTX: what takes no memory of its own can be captured in a CUDA graph.
+            config.set_flag(flags.REQUIRE_USER_ALLOCATION)
         if self._targets:
             config.num_compute_capabilities = len(self._targets)
             for i, name in enumerate(self._targets.values()):

@@ -95,7 +95,7 @@ class Player:
         Nothing remains of a run, also of one that was interrupted.
         Raises `InputError` for what does not fit, `BackendError` when an engine fails.
         """
-        with self._prepared(inputs) as (session, calls):
+        with self._prepared(inputs) as (session, calls, _):
             if progress is None:
                 session.play(calls)
             else:
@@ -115,15 +115,15 @@ class Player:
         They speak DLPack, on the GPU if that is where the plan is played; bfloat16 on a CPU is
         seen as uint16. Behind the `with` they are overwritten by the next run. Raises as `run`.
         """
-        with self._prepared(inputs) as (session, calls):
+        with self._prepared(inputs) as (session, calls, _):
             session.play(calls)
             session.wait()
             yield {name: session.view(name) for name in self.outputs}
 
     def profile(self, inputs: Mapping[str, object]) -> Profile:
         """Play the plan and give its outputs, its time and the time of each call."""
-        with self._prepared(inputs) as (session, calls):
-            times = session.timed(calls)
+        with self._prepared(inputs) as (session, calls, write):
+            times = session.timed(calls, write)
             each = tuple(
                 CallTime(index, self._plan.calls[index], seconds)
                 for index, seconds in zip(calls, times.calls, strict=True)
@@ -185,15 +185,25 @@ class Player:
         return {name: value.type for name, value in self._plan.values.items() if chosen(name)}
 
     @contextmanager
-    def _prepared(self, inputs: Mapping[str, object]) -> Iterator[tuple[Session, list[int]]]:
-        """Check the inputs, keep other threads out, and hand over what is to be launched."""
+    def _prepared(
+        self, inputs: Mapping[str, object]
+    ) -> Iterator[tuple[Session, list[int], Callable[[], None]]]:
+        """Check the inputs, keep other threads out, and hand over what is to be launched.
+
+        What is handed over last writes the inputs; it has been called once.
+        """
         calls, arrays = self._checked(inputs)
         with self._alone():
             if self._session is None:
                 raise InputError("this player is closed; make another one with Bundle.player")
-            for name, array in arrays.items():
-                self._session.write(name, array)
-            yield self._session, calls
+            session = self._session
+
+            def write() -> None:
+                for name, array in arrays.items():
+                    session.write(name, array)
+
+            write()
+            yield session, calls, write
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

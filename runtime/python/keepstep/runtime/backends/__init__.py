@@ -7,7 +7,7 @@ the names of values and never sees an address, so a session on a GPU fits in wit
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Protocol
@@ -77,9 +77,12 @@ class Session(Protocol):
         for call in calls:
             self.launch(call)
 
-    def timed(self, calls: Sequence[int]) -> Times:
-        """Play these calls and measure them. A session that hands over a whole loop plays twice:
-        once as a whole and, for the times of the calls, once call by call."""
+    def timed(self, calls: Sequence[int], rewind: Callable[[], None]) -> Times:
+        """Play these calls and measure them; their outputs are then there to be read.
+
+        A session that hands over a whole loop plays several times: as a whole, and call by call.
+        `rewind` writes the inputs once more, because a run may overwrite what it has read.
+        """
         self.wait()
         marks = [time.perf_counter()]
         for call in calls:

@@ -47,7 +47,7 @@ class DeviceMemory:
         self.address = int(
             checked(cudart.cudaMalloc(max(size, 1)), f"allocate {size} bytes ({free} are free)")
         )
-        self._free = finalize(self, cudart.cudaFree, self.address)
+        self._free = _finalizer(self, cudart.cudaFree, self.address)
 
     def close(self) -> None:
         """Give it back now: nothing on any stream may use it."""
@@ -61,7 +61,7 @@ class Stream:
         self.handle = int(
             checked(cudart.cudaStreamCreateWithFlags(cudart.cudaStreamNonBlocking), "make a stream")
         )
-        self._destroy = finalize(self, cudart.cudaStreamDestroy, self.handle)
+        self._destroy = _finalizer(self, cudart.cudaStreamDestroy, self.handle)
 
     def upload(self, address: int, array: np.ndarray) -> None:
         """Copy a contiguous host array to the device; it may be changed when this returns."""
@@ -98,6 +98,7 @@ class Stream:
             raise
         recorded = checked(cudart.cudaStreamEndCapture(self.handle), "end a capture")
         try:
+            _refuse_host_nodes(recorded)
             return Graph(checked(cudart.cudaGraphInstantiate(recorded, 0), "make a graph"))
         finally:
             cudart.cudaGraphDestroy(recorded)
@@ -137,11 +138,28 @@ class Graph:
 
     def __init__(self, handle: Any) -> None:
         self.handle = handle
-        self._destroy = finalize(self, cudart.cudaGraphExecDestroy, handle)
+        self._destroy = _finalizer(self, cudart.cudaGraphExecDestroy, handle)
 
     def close(self) -> None:
         """Give it back."""
         self._destroy()
+
+
+def _finalizer(owner: object, give_back: Callable[[Any], Any], handle: Any) -> finalize[Any, Any]:
+    """Gives back with the owner, but not when Python ends: then others may still use it."""
+    found = finalize(owner, give_back, handle)
+    found.atexit = False
+    return found
+
+
+def _refuse_host_nodes(graph: Any) -> None:
+    """Refuse a graph that calls the host: what a call gives back once, it would give back again."""
+    _, count = checked(_pair(cudart.cudaGraphGetNodes(graph)), "read a graph")
+    nodes, _ = checked(_pair(cudart.cudaGraphGetNodes(graph, count)), "read a graph")
+    for node in nodes:
+        kind = checked(cudart.cudaGraphNodeGetType(node), "read a graph")
+        if kind == cudart.cudaGraphNodeType.cudaGraphNodeTypeHost:
+            raise BackendError("an engine calls the host between its kernels")
 
 
 def _pair(answer: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:

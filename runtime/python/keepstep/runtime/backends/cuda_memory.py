@@ -56,8 +56,8 @@ class DeviceValues:
     def __init__(self, bundle: Bundle, plan: Plan, stream: Stream) -> None:
         self._plan = plan
         self._stream = stream
-        self._arena = DeviceMemory(plan.arena_bytes)
-        stream.zero(self._arena.address, plan.arena_bytes)
+        self._arena: DeviceMemory | None = DeviceMemory(plan.arena_bytes)
+        stream.zero(self.arena, plan.arena_bytes)
         self._constants = {
             part: uploaded(host_array(bundle, plan, part), stream) for part in constant_parts(plan)
         }
@@ -65,6 +65,7 @@ class DeviceValues:
     @property
     def arena(self) -> int:
         """The address of the arena."""
+        assert self._arena is not None, "closed"
         return self._arena.address
 
     @property
@@ -80,7 +81,7 @@ class DeviceValues:
     @property
     def bytes(self) -> int:
         """Of the arena and the constants."""
-        return self._arena.bytes + sum(copy.bytes for copy in self._constants.values())
+        return self._plan.arena_bytes + sum(copy.bytes for copy in self._constants.values())
 
     def write(self, name: str, array: SupportsDLPack) -> None:
         """Copy an array of the host, checked already, or of the device, checked here."""
@@ -115,14 +116,14 @@ class DeviceValues:
         return _view(self._address(name), like, self._arena)
 
     def close(self) -> None:
-        """Give the arena back, and the constants if no other player uses them."""
+        """Give back the arena, unless an array that was lent still uses it, and the constants."""
         self._constants = {}
-        self._arena.close()
+        self._arena = None
 
     def _address(self, name: str) -> int:
         offset = self._plan.values[name].offset
         assert offset is not None, "constants are neither written nor read by name"
-        return self._arena.address + offset
+        return self.arena + offset
 
 
 def _view(address: int, like: np.ndarray, owner: object) -> SupportsDLPack:

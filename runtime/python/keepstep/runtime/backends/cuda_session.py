@@ -1,15 +1,19 @@
 """What the sessions of all GPU backends have in common: memory, a stream, one graph a loop.
 
-The first time that a list of calls is played they are launched one by one, then captured as one
-CUDA graph: from then on a run is one launch, without host, allocation or copy between its calls.
+At first a list of calls is launched one by one; when its engines have settled, the same launches
+are captured as one CUDA graph. From then on a run is one launch, without host, allocation or copy
+between its calls.
 """
 
 from __future__ import annotations
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
+from threading import RLock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,16 +29,32 @@ if TYPE_CHECKING:
     from keepstep.runtime.bundle import Bundle
 
 
+ATTEMPTS = 3  # at a capture: an engine may take memory once more than it says
+
+# Some of what others do to the GPU is forbidden while any stream is captured: to start a library,
+# to wait for the whole device. So sessions are opened, closed and captured one after the other.
+exclusive = RLock()
+
+
 class CudaSession(Session):
     """A plan's values on the GPU, the address of every tensor of every call, and graphs."""
+
+    runs_before_capture = 1  # in which an engine settles: compiles, takes its scratch memory
 
     def __init__(self, bundle: Bundle, plan: Plan) -> None:
         self._plan = plan
         self._stream = Stream()
         self._values = DeviceValues(bundle, plan, self._stream)
         self._addresses = call_addresses(plan, self._values.arena, self._values.constants)
-        # By the calls that were played; None: they cannot be captured.
-        self._graphs: dict[tuple[int, ...], Graph | None] = {}
+        # By the calls that were played.
+        self._graphs: dict[tuple[int, ...], Graph] = {}
+        self._runs: Counter[tuple[int, ...]] = Counter()
+        self._closed = False
+
+    def __del__(self) -> None:
+        """What launches on the stream goes before the stream does."""
+        with suppress(Exception):
+            self.close()
 
     @abstractmethod
     def launch(self, call: int) -> None:
@@ -58,28 +78,37 @@ class CudaSession(Session):
         self._stream.wait()
 
     def play(self, calls: Sequence[int]) -> None:
-        """Launch the graph of these calls; the first time, the calls, and make their graph."""
+        """Launch the graph of these calls; until there is one, the calls, and then make it."""
         key = tuple(calls)
-        graph = self._graphs.get(key)
-        if graph is not None:
-            self._stream.play(graph)
+        if key in self._graphs:
+            self._stream.play(self._graphs[key])
             return
         super().play(calls)
-        if key not in self._graphs:
+        self._runs[key] += 1
+        attempt = self._runs[key] - self.runs_before_capture
+        if 0 <= attempt < ATTEMPTS:
             self.wait()
-            self._graphs[key] = self._captured(key)
-            self.warmed_up()
+            self._capture(key, last=attempt == ATTEMPTS - 1)
 
     def warmed_up(self) -> None:
-        """Called when calls have been played and captured for the first time."""
+        """Called when calls have been captured for the first time."""
         return
 
-    def timed(self, calls: Sequence[int]) -> Times:
+    def check_capturable(self) -> None:
+        """Raise `BackendError` for an engine that says that it cannot be captured."""
+        return
+
+    def timed(self, calls: Sequence[int], rewind: Callable[[], None]) -> Times:
         """Measured by the GPU's own clock: the whole as it is played, then call by call."""
-        self.play(calls)  # what is made once, a graph and compiled kernels, is not to be counted
-        self.wait()
-        (seconds,) = self._stream.timed([partial(self.play, calls)])
+        for _ in range(self.runs_before_capture + ATTEMPTS):
+            self.play(calls)  # what is done once is not to be counted
+            self.wait()
+            rewind()
+            if tuple(calls) in self._graphs:
+                break
         each = self._stream.timed([partial(self.launch, call) for call in calls])
+        rewind()
+        (seconds,) = self._stream.timed([partial(self.play, calls)])
         return Times(seconds, each)
 
     @property
@@ -88,24 +117,37 @@ class CudaSession(Session):
         return self._values.bytes
 
     def close(self) -> None:
-        """Wait, then give everything back."""
-        self.wait()
-        for graph in self._graphs.values():
-            if graph is not None:
+        """Wait, then give everything back, what launches first. Closing twice does nothing."""
+        with exclusive:
+            if self._closed:
+                return
+            self._closed = True
+            self.wait()
+            for graph in self._graphs.values():
                 graph.close()
-        self._graphs = {}
-        self._values.close()
-        self._stream.close()
+            self._graphs = {}
+            self.close_engines()
+            self._values.close()
+            self._stream.close()
 
-    def _captured(self, calls: tuple[int, ...]) -> Graph | None:
-        """The calls as one graph; None, with a warning, where an engine cannot be captured."""
+    def close_engines(self) -> None:
+        """Give back what launches on the stream."""
+        return
+
+    def _capture(self, calls: tuple[int, ...], *, last: bool) -> None:
+        """Make the graph of the calls; after the `last` attempt they are launched one by one."""
         try:
-            return self._stream.captured(lambda: super(CudaSession, self).play(calls))
+            self.check_capturable()
+            with exclusive:
+                graph = self._stream.captured(lambda: super(CudaSession, self).play(calls))
         except BackendError as error:
-            warnings.warn(
-                f"plan {self._plan.name!r} cannot be captured as one CUDA graph and is launched "
-                f"call by call: {error}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            return None
+            if last:
+                warnings.warn(
+                    f"plan {self._plan.name!r} cannot be captured as one CUDA graph and is "
+                    f"launched call by call: {error}",
+                    RuntimeWarning,
+                    stacklevel=4,
+                )
+        else:
+            self._graphs[calls] = graph
+            self.warmed_up()

@@ -113,6 +113,6 @@ def _engine(bundle: Bundle, plan: Plan, name: str, path: str, threads: int | Non
         options = session_options(weights)
         if threads is not None:
             options.intra_op_num_threads = threads
-        session = load(bundle, plan, name, path, options, ["CPUExecutionProvider"])
+        session = load(bundle, plan, name, path, options, "CPUExecutionProvider")
         shared[key] = _Engine(session, weights)
     return shared[key]

@@ -7,7 +7,7 @@ and copies nothing outside of ONNX Runtime's own kernels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,17 +71,28 @@ def session_options(weights: Weights) -> Any:
 
 
 def load(
-    bundle: Bundle, plan: Plan, name: str, path: str, options: Any, providers: Sequence[Any]
+    bundle: Bundle, plan: Plan, name: str, path: str, options: Any, provider: str, **settings: str
 ) -> Any:
-    """The session of the stage `name`; raises `BackendError` for one that is not the stage's."""
+    """The session of the stage `name` on one provider.
+
+    Raises `BackendError` for an engine that is not the stage's, and where the provider cannot be
+    started: ONNX Runtime would go on without it.
+    """
     place = f"bundle {bundle.path}: stage {name!r} ({path})"
     try:
-        session = ort.InferenceSession(str(bundle.file(path)), options, providers=providers)
+        session = ort.InferenceSession(
+            str(bundle.file(path)), options, [(provider, settings)], enable_fallback=0
+        )
     except ORT_ERRORS as error:
         raise BackendError(
             f"{place} cannot be loaded by ONNX Runtime {ort.__version__}: {error}; "
             "export the bundle again"
         ) from error
+    if provider not in session.get_providers():
+        raise BackendError(
+            f"{place}: ONNX Runtime {ort.__version__} could not start {provider}: a library that "
+            "it needs is missing or too old, and its own words are on the error stream"
+        )
     _check_interface(place, session, plan.stages[name])
     return session
 
@@ -95,7 +106,10 @@ def bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str)
     ):
         for tensor, type_ in types.items():
             element = ONNX_TYPES[type_.dtype][0]
-            bind(tensor, device, 0, element, list(type_.shape), addresses[tensor])
+            try:
+                bind(tensor, device, 0, element, list(type_.shape), addresses[tensor])
+            except ORT_ERRORS as error:
+                raise BackendError(f"{tensor} cannot be bound on {device}: {error}") from error
     return binding
 
 

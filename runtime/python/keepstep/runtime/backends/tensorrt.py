@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from keepstep.runtime.addresses import check_alignment, weight_addresses
 from keepstep.runtime.backends import engine_paths
 from keepstep.runtime.backends.cuda import DeviceMemory
-from keepstep.runtime.backends.cuda_session import CudaSession
+from keepstep.runtime.backends.cuda_session import CudaSession, exclusive
 from keepstep.runtime.backends.tensorrt_engine import (
     Engine,
     Library,
@@ -21,7 +21,7 @@ from keepstep.runtime.backends.tensorrt_engine import (
     load_engine,
 )
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.plan import ALIGNMENT, Plan
 from keepstep.runtime.tensorrt_words import tensorrt_log
 
 if TYPE_CHECKING:
@@ -43,9 +43,10 @@ class _Backend:
         """Load the plan's engines; `threads` is about CPUs and means nothing here."""
         check_alignment(plan)
         paths = engine_paths(bundle, plan, self.name)
-        engines = {s: load_engine(self._library, bundle, plan, s, p) for s, p in paths.items()}
         places = {name: engine_place(bundle, name, path) for name, path in paths.items()}
-        return TensorRTSession(bundle, plan, engines, places)
+        with exclusive:
+            engines = {s: load_engine(self._library, bundle, plan, s, p) for s, p in paths.items()}
+            return TensorRTSession(bundle, plan, engines, places)
 
 
 class TensorRtx(_Backend):
@@ -71,7 +72,7 @@ class TensorRTSession(CudaSession):
         self._places = places  # for messages
         self._contexts = {name: engine.context(places[name]) for name, engine in engines.items()}
         needed = [_scratch_bytes(engines[name], c) for name, c in self._contexts.items()]
-        self._scratch = DeviceMemory(max(needed, default=0))
+        self._scratch = DeviceMemory(max(needed, default=0) or ALIGNMENT)
         for name, context in self._contexts.items():
             context.set_device_memory(self._scratch.address, self._scratch.bytes)
             weights = weight_addresses(plan, name, self._values.constants)
@@ -96,15 +97,22 @@ class TensorRTSession(CudaSession):
 
     @property
     def device_bytes(self) -> int:
-        """Of the arena, the constants, and the scratch memory that all engines share."""
-        return super().device_bytes + self._scratch.bytes
+        """Of the arena, the constants, the scratch memory of all engines, and embedded weights."""
+        embedded = sum(_embedded_bytes(engine) for engine in self._engines.values())
+        return super().device_bytes + self._scratch.bytes + embedded
 
-    def close(self) -> None:
-        """Wait, then give everything back."""
-        self.wait()
+    def check_capturable(self) -> None:
+        """TensorRT-RTX knows it beforehand."""
+        for name, context in self._contexts.items():
+            asked = getattr(context, "is_stream_capturable", None)
+            if asked is not None and not asked(self._stream.handle):
+                title = self._engines[name].library.title
+                raise BackendError(f"{self._places[name]}: {title} says that it is not capturable")
+
+    def close_engines(self) -> None:
+        """Contexts, then the memory that they work in."""
         self._contexts = {}
         self._scratch.close()
-        super().close()
 
 
 def _scratch_bytes(engine: Engine, context: Any) -> int:
@@ -113,6 +121,11 @@ def _scratch_bytes(engine: Engine, context: Any) -> int:
         int(engine.engine.device_memory_size_v2),
         int(context.update_device_memory_size_for_shapes()),
     )
+
+
+def _embedded_bytes(engine: Engine) -> int:
+    """Weights within an engine."""
+    return int(engine.engine.get_engine_stat(engine.library.trt.EngineStat.TOTAL_WEIGHTS_SIZE))
 
 
 def _set_addresses(context: Any, addresses: Mapping[str, int], place: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from keepstep.runtime.bundle import Bundle
 
 
+_Types = dict[str, TensorType]
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
 
 
@@ -50,7 +51,11 @@ class Engine:
     lock: Lock  # contexts are made one after the other
 
     def context(self, place: str) -> Any:
-        """What one player launches it through; its scratch memory is to be given to it."""
+        """What one player launches it through; its scratch memory is to be given to it.
+
+        A context holds its engine. The cache of compiled kernels, which must outlive it, is the
+        engine's.
+        """
         log = tensorrt_log(self.library.trt)
         with self.lock:
             log.errors.clear()
@@ -80,6 +85,7 @@ class CompiledKernels:
         self._file = file
         self._cache: Any = None
         self._known = b""
+        self._writing = Lock()
 
     def cache_of(self, config: Any) -> Any:
         """The cache that all contexts of the engine share; read when it is first asked for."""
@@ -93,9 +99,12 @@ class CompiledKernels:
 
     def keep(self) -> None:
         """Write what has been compiled, if that is news; a bundle may lie where none can write."""
-        data = bytes(self._cache.serialize()) if self._cache is not None else b""
-        if len(data) <= len(self._known):
-            return
+        with self._writing:
+            data = bytes(self._cache.serialize()) if self._cache is not None else b""
+            if len(data) > len(self._known):
+                self._write(data)
+
+    def _write(self, data: bytes) -> None:
         draft = self._file.with_name(f".{self._file.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError):
             try:
@@ -121,7 +130,7 @@ def load_engine(library: Library, bundle: Bundle, plan: Plan, name: str, path: s
         if engine is None:
             engine = _engines[key] = _loaded(library, bundle.file(path), place)
     weights = {tensor: plan.values[value].type for tensor, value in stage.weights.items()}
-    inputs, outputs = _interface(library.trt, engine.engine)
+    inputs, outputs = _interface(library.trt, engine.engine, place)
     for what, expected, found in (
         ("inputs", {**stage.inputs, **weights}, inputs),
         ("outputs", stage.outputs, outputs),
@@ -158,12 +167,16 @@ def _loaded(library: Library, file: Path, place: str) -> Engine:
     return Engine(library, engine, cache, Lock())
 
 
-def _interface(trt: Any, engine: Any) -> tuple[dict[str, TensorType], dict[str, TensorType]]:
+def _interface(
+    trt: Any, engine: Any, place: str
+) -> tuple[dict[str, TensorType], dict[str, TensorType]]:
     """Inputs and outputs of an engine."""
-    inputs: dict[str, TensorType] = {}
-    outputs: dict[str, TensorType] = {}
+    inputs: _Types = {}
+    outputs: _Types = {}
     for i in range(engine.num_io_tensors):
         name = engine.get_tensor_name(i)
+        if engine.get_tensor_location(name) != trt.TensorLocation.DEVICE:
+            raise BackendError(f"{place}: wants {name} in host memory; export the bundle again")
         dtype = engine.get_tensor_dtype(name).name
         type_ = TensorType(
             TENSORRT_DTYPES.get(dtype, dtype), tuple(int(n) for n in engine.get_tensor_shape(name))
