@@ -23,6 +23,9 @@ import torch
 import transformers
 from tokenizers.pre_tokenizers import ByteLevel
 
+from keepstep.exporter.weights import file_head
+from keepstep.runtime.plan import TensorType
+
 Config = Mapping[str, Any]
 Architecture = Mapping[str, Config]  # model_index and the components by name → configuration
 Shape = tuple[int, ...]
@@ -31,7 +34,7 @@ ARCHITECTURES: Mapping[str, Architecture] = json.loads(
     Path(__file__).with_suffix(".json").read_text(encoding="utf-8")
 )
 WEIGHTS = ("zero", "random")
-DTYPES = {"float16": "F16", "bfloat16": "BF16", "float32": "F32"}  # as safetensors calls them
+DTYPES = ("float16", "bfloat16", "float32")
 CHUNK = 1 << 22  # random numbers drawn at a time: 16 MiB
 
 # Component → the names of its configuration and of its weights in a diffusers folder.
@@ -122,29 +125,15 @@ def _write_json(path: Path, data: Config) -> None:
 def _write_weights(
     path: Path, tensors: Mapping[str, Shape], dtype: str, random: torch.Generator | None
 ) -> None:
-    """A safetensors file: zeros, or numbers drawn from `random`.
-
-    The library's writer wants all tensors in memory. The format is eight bytes for the length of a
-    JSON header, the header, and the tensors: https://github.com/huggingface/safetensors#format
-    """
-    target: torch.dtype = getattr(torch, dtype)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, shape in tensors.items():
-        begin, end = end, end + prod(shape) * target.itemsize
-        header[name] = {
-            "dtype": DTYPES[dtype],
-            "shape": shape,
-            "data_offsets": [begin, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
+    """A safetensors file: zeros, or numbers drawn from `random`."""
+    types = {name: TensorType(dtype, shape) for name, shape in tensors.items()}
+    head = file_head(types, {"format": "pt"})
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(head)
         if random:
-            _write_random(file, tensors, target, random)
+            _write_random(file, tensors, getattr(torch, dtype), random)
         else:
-            file.truncate(8 + len(text) + end)
+            file.truncate(len(head) + sum(type_.bytes for type_ in types.values()))
 
 
 def _write_random(

@@ -57,6 +57,28 @@ def as_array(tensor: Tensor) -> np.ndarray:
     return tensor.numpy()
 
 
+def file_head(
+    tensors: Mapping[str, TensorType], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """What a safetensors file has before its tensors, which follow in this order, packed.
+
+    The library's own writer wants all tensors in memory. Eight bytes are the length of a JSON
+    header, which follows: https://github.com/huggingface/safetensors#format
+    """
+    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name, kind in tensors.items():
+        begin, end = end, end + kind.bytes
+        header[name] = {
+            "dtype": _CODES[kind.dtype],
+            "shape": list(kind.shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of eight
+    return struct.pack("<Q", len(text)) + text
+
+
 def write_weights(
     path: Path,
     weights: Mapping[str, TensorType],
@@ -67,24 +89,12 @@ def write_weights(
 
     `report` is told how many bytes are written, of how many.
     """
-    header: dict[str, object] = {}
-    total = 0
     # Large alignments first, as the library does: then every tensor is aligned to its items.
     order = sorted(weights, key=lambda name: (-_item_bytes(weights[name]), name))
-    for name in order:
-        kind = weights[name]
-        end = total + kind.bytes
-        header[name] = {
-            "dtype": _CODES[kind.dtype],
-            "shape": list(kind.shape),
-            "data_offsets": [total, end],
-        }
-        total = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    total = sum(kind.bytes for kind in weights.values())
     done = 0
     with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(file_head({name: weights[name] for name in order}))
         for name in order:
             array = as_array(make_weight(name, read))
             assert array.nbytes == weights[name].bytes, f"{name}: {array.shape}, {weights[name]}"
