@@ -182,7 +182,8 @@ def test_no_operation_is_one_that_engines_do_not_take(
     stages: Mapping[str, Built], name: str
 ) -> None:
     """No sequences, no loops, no scatter of features: only index maps are scattered."""
-    model = onnx.shape_inference.infer_shapes(stages[name].model)
+    code = onnx.load_from_string(stages[name].stage.onnx)
+    model = onnx.shape_inference.infer_shapes(code)
     graph = model.graph
     known = (*graph.value_info, *graph.input, *graph.output)
     types = {value.name: value.type.tensor_type.elem_type for value in known}

@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine: the ONNX file itself.
+"""The ONNX Runtime engine: the ONNX file itself, with attention as one operator.
 
 Shared weights are initializers "in a file" that does not exist: the runtime hands them over in
 memory (`SessionOptions.add_external_initializers`), one copy for all stages. They must be
@@ -8,9 +8,10 @@ initializers, not inputs, or ONNX Runtime would not prepack them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
+from ..toolchain import toolchain
 from .initializers import Source, embedded, handed_over
 from .options import BuildOptions
 from .stage import OnnxStage
@@ -25,9 +26,16 @@ class OnnxRuntimeBuilder:
     extension: str = "onnx"
 
     def identity(self) -> Mapping[str, object]:
-        """What wrote the file, and where weights are."""
-        return {"library": f"onnx-ir {version('onnx-ir')}", "weights": self.options.weights}
+        """What wrote the file, keepstep's own code included, and where weights are."""
+        return {
+            "library": f"onnx-ir {version('onnx-ir')}, onnxscript {version('onnxscript')}",
+            "keepstep": toolchain()["keepstep"],
+            "weights": self.options.weights,
+        }
 
     def build(self, stage: OnnxStage, weights: Source | None) -> bytes:
         """The bytes of the ONNX file."""
-        return handed_over(stage) if weights is None else embedded(stage, weights)
+        from .attention import fuse_attention  # its library is not for exports that build nothing
+
+        fused = replace(stage, onnx=fuse_attention(stage.onnx))
+        return handed_over(fused) if weights is None else embedded(fused, weights)
