@@ -21,7 +21,7 @@ from onnx import helper
 from torch.ops import aten
 
 from keepstep.exporter import models
-from keepstep.exporter.engine_from_onnx import OnnxStage, builder, onnxruntime
+from keepstep.exporter.engine_from_onnx import OnnxStage, builder
 from keepstep.exporter.engine_from_onnx.attention import DOMAIN, OPERATOR, fuse_attention
 from keepstep.exporter.engine_from_onnx.initializers import handed_over
 from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
@@ -241,13 +241,3 @@ def test_fusing_twice_changes_nothing_more() -> None:
 def test_embedded_weights_find_attention_fused_too() -> None:
     built = builder("onnxruntime", EMBEDDED).build(Attention().stage(), {}.__getitem__)
     assert operators(built)[OPERATOR] == 1
-
-
-def test_engines_that_other_code_wrote_are_not_taken_for_this_ones(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The code of a stage stays the same when what is made of it changes."""
-    made = builder("onnxruntime", SHARED)
-    before = dict(made.identity())
-    monkeypatch.setattr(onnxruntime, "toolchain", lambda: {"keepstep": "other code"})
-    assert dict(made.identity()) != before

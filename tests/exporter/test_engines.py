@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -19,13 +19,19 @@ import onnxruntime as ort
 import pytest
 from exporter.small_stages import EMBEDDED, ONNX_TYPES, RTX, SHARED, f32, layer, numbers, relu
 
+from keepstep.exporter import compiled
+from keepstep.exporter.cache import Cache
+from keepstep.exporter.compiled import StageCompiler
 from keepstep.exporter.engine_from_onnx import (
     BACKENDS,
     BuildOptions,
+    OnnxStage,
     builder,
     interruptible,
 )
+from keepstep.exporter.engine_from_onnx.onnxruntime import OnnxRuntimeBuilder
 from keepstep.exporter.errors import ExportError
+from keepstep.exporter.stages import StageFactory
 from keepstep.runtime.gpu import NoGpuError, gpu_fault, gpu_name
 from keepstep.runtime.plan import TensorType
 
@@ -100,6 +106,27 @@ def test_every_difference_between_a_stage_and_its_code_is_told(backend: str) -> 
     assert "input 'x' is float32[4], not float32[5]" in text
     assert "input 'more' is missing, not float32[1]" in text
     assert "output 'y' is float32[4], not float16[4]" in text
+
+
+def test_engines_that_other_code_wrote_are_not_taken_for_this_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ONNX code of a stage stays the same when what is made of it changes."""
+    built: list[str] = []
+
+    class Counting(OnnxRuntimeBuilder):
+        def build(self, stage: OnnxStage, weights: object) -> bytes:
+            built.append(stage.name)
+            return b"engine"
+
+    with Cache(tmp_path) as cache:
+        compiler = StageCompiler(cast(StageFactory, None), cache)  # no stage is made here
+        for _ in range(2):
+            compiler.build(relu(), [Counting(SHARED)], None)
+        assert len(built) == 1
+        monkeypatch.setattr(compiled, "toolchain", lambda: {"keepstep": "other code"})
+        compiler.build(relu(), [Counting(SHARED)], None)
+    assert len(built) == 2
 
 
 def test_options_that_make_no_sense_are_refused() -> None:

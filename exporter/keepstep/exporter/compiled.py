@@ -103,6 +103,7 @@ class StageCompiler:
                 "onnx": hashlib.sha256(code.onnx).hexdigest(),
                 "builder": {"backend": builder.backend, **builder.identity()},
                 "weights": embedded and embedded.identity,
+                "keepstep": toolchain()["keepstep"],
             }
         )
         about = {"stage": code.name, "backend": builder.backend}

@@ -73,7 +73,7 @@ def widen(model: ir.Model, kinds: Sequence[str]) -> None:
 def _kind(node: ir.Node) -> str | None:
     if node.op_type == "Conv":
         return "convolution"
-    if node.op_type == "Softmax":
+    if node.op_type in ("MultiHeadAttention", "Softmax"):
         return "attention"
     if node.op_type in ("MatMul", "Gemm"):
         weighted = any(v is not None and v.is_initializer() for v in node.inputs)

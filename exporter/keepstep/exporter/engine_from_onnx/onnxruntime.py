@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
-from ..toolchain import toolchain
 from .initializers import Source, embedded, handed_over
 from .options import BuildOptions
 from .stage import OnnxStage
@@ -26,10 +25,9 @@ class OnnxRuntimeBuilder:
     extension: str = "onnx"
 
     def identity(self) -> Mapping[str, object]:
-        """What wrote the file, keepstep's own code included, and where weights are."""
+        """What wrote the file, and where weights are."""
         return {
             "library": f"onnx-ir {version('onnx-ir')}, onnxscript {version('onnxscript')}",
-            "keepstep": toolchain()["keepstep"],
             "weights": self.options.weights,
         }
 
