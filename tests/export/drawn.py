@@ -28,14 +28,30 @@ def played(bundle: Bundle, plan: str, **more: np.ndarray) -> dict[str, np.ndarra
         return {n: a.copy() for n, a in player.run(told).items()}
 
 
-def drawn(folder: Path, sampler: str, **how: Any) -> np.ndarray:
-    """Latents of the pipeline in `folder` with one of `SAMPLERS`; `how` goes to its call."""
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
+def pipeline(folder: Path, sampler: str, image: bool = False) -> tuple[Any, int]:
+    """The pipeline in `folder` with one of `SAMPLERS`, and that one's steps; img2img's if asked."""
+    kind = diffusers.AutoPipelineForImage2Image if image else diffusers.DiffusionPipeline
+    found = kind.from_pretrained(folder)
+    found.set_progress_bar_config(disable=True)
     settings = dict(SAMPLERS[sampler])
     cls, steps = getattr(diffusers, str(settings.pop("scheduler"))), settings.pop("steps")
-    pipeline.scheduler = cls.from_config(pipeline.scheduler.config, **settings)
-    result = pipeline(
+    found.scheduler = cls.from_config(found.scheduler.config, **settings)
+    return found, int(str(steps))
+
+
+def drawn(
+    folder: Path, sampler: str, lora: tuple[Path, float] | None = None, **how: Any
+) -> np.ndarray:
+    """Latents of the pipeline in `folder` with one of `SAMPLERS`; `how` goes to its call.
+
+    lora   a file and its scale
+    """
+    found, steps = pipeline(folder, sampler)
+    if lora:
+        path, scale = lora
+        found.load_lora_weights(path.parent, weight_name=path.name, adapter_name="style")
+        found.set_adapters(["style"], [scale])
+    result = found(
         **{"prompt": PROMPT, "negative_prompt": ""} | how,
         num_inference_steps=steps,
         guidance_scale=GUIDANCE_SCALE,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import pytest
 import torch
+from export.drawn import GUIDANCE_SCALE, PROMPT, pipeline
 from exports_for_tests import SAMPLERS
 
 from keepstep.exporter import export
@@ -16,8 +16,6 @@ from keepstep.exporter.schedule import Schedule, parse
 from keepstep.exporter.verify import verify
 from keepstep.runtime import Bundle, InputError
 
-GUIDANCE_SCALE = 4.0
-PROMPT = "a red apple"
 SEED = 3
 STRENGTHS = {"ddim": 0.5, "pndm": 0.6, "euler": 0.5, "dpm": 0.75, "unipc": 0.5, "heun": 1.0}
 
@@ -68,17 +66,13 @@ def pipeline_run(name: str, folder: Path, init_image: np.ndarray) -> np.ndarray:
 
     It is given latents for an image: from a picture it would draw a sample of the posterior.
     """
-    pipeline = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    settings = dict(SAMPLERS[name])
-    cls, steps = getattr(diffusers, str(settings.pop("scheduler"))), settings.pop("steps")
-    pipeline.scheduler = cls.from_config(pipeline.scheduler.config, **settings)
+    found, steps = pipeline(folder, name, image=True)
     with torch.no_grad():
-        pixels = pipeline.image_processor.preprocess(init_image / np.float32(255))
-        latents = pipeline.vae.encode(pixels).latent_dist.mode()
-    result = pipeline(
+        pixels = found.image_processor.preprocess(init_image / np.float32(255))
+        latents = found.vae.encode(pixels).latent_dist.mode()
+    result = found(
         PROMPT,
-        image=latents * pipeline.vae.config.scaling_factor,
+        image=latents * found.vae.config.scaling_factor,
         strength=STRENGTHS[name],
         num_inference_steps=steps,
         guidance_scale=GUIDANCE_SCALE,

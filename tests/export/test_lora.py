@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import pytest
-import torch
-from exports_for_tests import SAMPLERS
+from export.drawn import distance, drawn, pipeline, played
 from safetensors.numpy import save_file
 
 from keepstep.runtime import Bundle
 
 PLAN = "ddim"
-PROMPT = "a red apple"
-GUIDANCE_SCALE = 4.0
 SCALE = 0.7
 RANK = 4
 
@@ -32,13 +28,12 @@ TEXT = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
 @pytest.fixture(scope="module")
 def factors(tiny_folder: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Random factors (down, up) for every kind of layer that LoRAs change, by module."""
-    unet = diffusers.UNet2DConditionModel.from_pretrained(tiny_folder / "unet")
-    pipeline = _pipeline(tiny_folder)
+    diffusers_own, _ = pipeline(tiny_folder, PLAN)
     found = {}
     rng = np.random.default_rng(5)
     for component, network, endings in (
-        ("unet", unet, (*LINEAR, *CONVOLUTIONS)),
-        ("text_encoder", pipeline.text_encoder, TEXT),
+        ("unet", diffusers_own.unet, (*LINEAR, *CONVOLUTIONS)),
+        ("text_encoder", diffusers_own.text_encoder, TEXT),
     ):
         for name, weight in network.named_parameters():
             module = name.removesuffix(".weight")
@@ -81,54 +76,20 @@ def test_a_picture_with_a_lora_equals_that_of_diffusers(
 ) -> None:
     path = tmp_path / "style.safetensors"
     save_file(dict(spelling(factors)), path)
-    noise = np.random.default_rng(3).standard_normal((1, 4, 16, 16), dtype=np.float32)
 
-    plain = _played(samplers_bundle, noise)
-    ours = _played(samplers_bundle.with_loras([(path, SCALE)]), noise)
-    theirs = _drawn(tiny_folder, path, noise)
+    plain = played(samplers_bundle, PLAN)["latents"]
+    ours = played(samplers_bundle.with_loras([(path, SCALE)]), PLAN)["latents"]
+    theirs = drawn(tiny_folder, PLAN, (path, SCALE))
 
-    assert _distance(ours, theirs) <= TOLERANCE
-    assert _distance(plain, theirs) >= 0.1, "a LoRA that changes next to nothing"
-    assert np.array_equal(_played(samplers_bundle, noise), plain), "the first bundle is as it was"
+    assert distance(ours, theirs) <= TOLERANCE
+    assert distance(plain, theirs) >= 0.1, "a LoRA that changes next to nothing"
+    after = played(samplers_bundle, PLAN)["latents"]
+    assert np.array_equal(after, plain), "the first bundle is as it was"
 
 
 def test_a_lora_at_scale_zero_changes_no_bit(
     factors: Mapping[str, tuple[np.ndarray, np.ndarray]], samplers_bundle: Bundle
 ) -> None:
-    noise = np.random.default_rng(3).standard_normal((1, 4, 16, 16), dtype=np.float32)
     bundle = samplers_bundle.with_loras([(dict(_peft(factors)), 0.0)])
-    assert np.array_equal(_played(bundle, noise), _played(samplers_bundle, noise))
-
-
-def _played(bundle: Bundle, noise: np.ndarray) -> np.ndarray:
-    with bundle.player(PLAN) as player:
-        inputs = {"noise": noise, "guidance_scale": GUIDANCE_SCALE}
-        return player.run(player.encode(PROMPT) | inputs)["latents"]
-
-
-def _drawn(folder: Path, lora: Path, noise: np.ndarray) -> np.ndarray:
-    """Latents of StableDiffusionPipeline with the LoRA, from the same start noise."""
-    pipeline = _pipeline(folder)
-    pipeline.load_lora_weights(lora.parent, weight_name=lora.name, adapter_name="style")
-    pipeline.set_adapters(["style"], [SCALE])
-    settings = dict(SAMPLERS[PLAN])
-    cls, steps = getattr(diffusers, str(settings.pop("scheduler"))), settings.pop("steps")
-    pipeline.scheduler = cls.from_config(pipeline.scheduler.config, **settings)
-    result = pipeline(
-        PROMPT,
-        num_inference_steps=steps,
-        guidance_scale=GUIDANCE_SCALE,
-        latents=torch.from_numpy(noise),
-        output_type="latent",
-    )
-    return np.asarray(result.images)
-
-
-def _pipeline(folder: Path) -> diffusers.StableDiffusionPipeline:
-    pipeline = diffusers.StableDiffusionPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _distance(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    with_it, without = (played(each, PLAN)["latents"] for each in (bundle, samplers_bundle))
+    assert np.array_equal(with_it, without)
