@@ -8,7 +8,6 @@ Usage: python benchmarks/engines.py [CASE …]     with nothing else running; se
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -16,16 +15,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from page import ROOT, head, table, write
 
 from keepstep.exporter.machine import conditions
 from keepstep.exporter.schedule import Schedule
 
-ROOT = Path(__file__).resolve().parents[1]
-OUT = ROOT / "docs/benchmarks"
-LIBRARY = "tensorrt-rtx-cu13"
 OPTIONS = ("--backend", "tensorrt-rtx", "--dtype", "float16", "--verify", "none")
 COLUMNS = (
     "model",
@@ -171,28 +168,19 @@ def cells(row: Row) -> list[str]:
     ]
 
 
-def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> str:
-    """The report as a page."""
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    lines = [
-        "# Real sizes, exported without a GPU",
-        "",
-        "Written by `benchmarks/engines.py`; what the columns mean is in [README.md](README.md).",
-        "",
-        f"{machine['processor']}, {machine['cores']} cores; "
-        f"Python {machine['python']}; {packages}.",
-        f"`keepstep export` with `{' '.join(OPTIONS)}`, each model at its own picture size.",
-        "",
-        f"| {' | '.join(COLUMNS)} |",
-        f"|{'|'.join('---' if i < 3 else '---:' for i in range(len(COLUMNS)))}|",
-        *(f"| {' | '.join(cells(row))} |" for row in rows),
-        "",
-    ]
+def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> list[str]:
+    """The report as the lines of a page."""
+    lines = head(
+        "Real sizes, exported without a GPU",
+        "engines.py",
+        machine,
+        [f"`keepstep export` with `{' '.join(OPTIONS)}`, each model at its own picture size."],
+    )
+    lines += table(COLUMNS, [cells(row) for row in rows], 3)
     for row in rows:
-        lines += [f"## {row.case}", "", "| engine | MB |", "|---|---:|"]
-        lines += [f"| {name} | {n / 1e6:.2f} |" for name, n in sorted(row.engine_bytes.items())]
-        lines.append("")
-    return "\n".join(lines)
+        engines = [[name, f"{n / 1e6:.2f}"] for name, n in sorted(row.engine_bytes.items())]
+        lines += [f"## {row.case}", "", *table(("engine", "MB"), engines, 1)]
+    return lines
 
 
 def main() -> None:
@@ -202,11 +190,9 @@ def main() -> None:
         sys.exit(f"engines.py: {', '.join(unknown)}: no such case; known are {', '.join(CASES)}")
     with tempfile.TemporaryDirectory() as models:
         rows = [measure(name, CASES[name], Path(models)) for name in names]
-    machine: dict[str, Any] = conditions()
-    machine["packages"] = {**machine["packages"], LIBRARY: version(LIBRARY)}
+    machine = conditions()
     report = {"machine": machine, "options": OPTIONS, "rows": [asdict(row) for row in rows]}
-    (OUT / "engines.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    (OUT / "engines.md").write_text(markdown(machine, rows), encoding="utf-8")
+    write("engines", report, markdown(machine, rows))
 
 
 if __name__ == "__main__":

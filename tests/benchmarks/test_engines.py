@@ -54,4 +54,5 @@ def test_a_line_of_the_page_has_a_cell_a_column_and_the_figures_that_were_measur
     machine = {"processor": "mine", "cores": 2, "python": "3", "packages": {"torch": "2"}}
     page = engines.markdown(machine, [row])
     assert f"| {' | '.join(cells)} |" in page
+    assert not [line for line in page if "\n" in line]
     assert "| full-ab | 20.00 |" in page

@@ -11,7 +11,9 @@ from export.drawn import GUIDANCE_SCALE, PROMPT, pipeline
 from exports_for_tests import SAMPLERS
 
 from keepstep.exporter import export
-from keepstep.exporter.bench_cells import CompiledCell, EagerCell, Setting
+from keepstep.exporter.bench import Setting
+from keepstep.exporter.bench.cells import CompiledCell
+from keepstep.exporter.bench.eager import EagerCell, EagerModel, Place
 from keepstep.exporter.schedule import Schedule, parse
 from keepstep.exporter.verify import verify
 from keepstep.runtime import Bundle, InputError
@@ -134,7 +136,8 @@ def test_a_benchmark_draws_the_same_picture_from_the_image_both_ways(
 ) -> None:
     setting = Setting(PROMPT)
     ours = CompiledCell(bundle, "cached-pruned", "onnxruntime", setting).run()
-    theirs = EagerCell(bundle, "cached-pruned", str(tiny_folder), setting).run()
+    loaded = EagerModel(str(tiny_folder), bundle, Place("cpu", "float32"))
+    theirs = EagerCell(bundle, "cached-pruned", loaded, setting).run()
     # Rounding to 8 bits can fall on the other side by one.
     assert np.abs(ours.image.astype(int) - theirs.image).max() <= 1
     assert {kind for kind, _ in theirs.calls} <= {kind for kind, _ in ours.calls} | {"skip"}

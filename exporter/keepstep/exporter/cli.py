@@ -16,7 +16,7 @@ from rich.console import Console
 from keepstep.runtime import __version__
 from keepstep.runtime.errors import InputError, KeepstepError
 
-from . import cli_cache, cli_export
+from . import cli_bench, cli_cache, cli_export
 from .progress import err, progress
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # our own faults keep their plain traceback
 )
 app.command()(cli_export.export)
+app.command()(cli_bench.bench)
 app.add_typer(cli_cache.app, name="cache")
 out = Console()
 INTERRUPTED = 130  # the exit code of what Ctrl-C ended
@@ -150,35 +151,6 @@ def verify(
                 _say(f"{plan_name}: repaired by exporting with {options}")
     if not all(verdict.good for verdict in verdicts):
         raise typer.Exit(1)
-
-
-@app.command()
-def bench(
-    bundle: BundleArgument,
-    model: Annotated[
-        str | None, typer.Option(help="The exported model's folder, to run eager rows as well.")
-    ] = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds over all rows.")] = 5,
-    prompt: Annotated[str, typer.Option(help="What is drawn.")] = "a red apple",
-    threads: ThreadsOption = None,
-    json: JsonOption = False,
-) -> None:
-    """Time every plan on this machine, with the picture's quality beside it.
-
-    keepstep bench engines/emoji --model models/emoji
-    """
-    from . import show
-    from .bench import benchmark, report_json
-    from .bench_cells import Setting
-
-    opened, _ = _open(bundle, None)
-    setting = Setting(prompt=prompt, repeats=repeats, threads=threads)
-    with progress() as report:
-        rows = benchmark(opened, setting, model, report)
-    if json:
-        show.print_json(out, report_json(opened, setting, rows))
-    else:
-        _wide().print(show.bench_table(rows))
 
 
 @app.command()

@@ -1,15 +1,57 @@
-"""What a plan may take besides prompt and noise: a size, and a picture to start from."""
+"""All that a run is given: prompt, noise, guidance, a size, and a picture to start from."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError
+from keepstep.runtime.plan import TensorType
 from keepstep.runtime.wording import listed
+
+
+def run_inputs(
+    player: Player,
+    prompt: str,
+    negative_prompt: str = "",
+    *,
+    guidance_scale: float,
+    seed: int,
+    start: Mapping[str, np.ndarray],
+) -> dict[str, Any]:
+    """Everything that `player.run` takes; `start` is what `init_image` or `grey` give."""
+    return {
+        **start,
+        **micro_conditions(player),
+        **player.encode(prompt, negative_prompt),
+        **noises(player.inputs, seed),
+        "guidance_scale": guidance_scale,
+    }
+
+
+def noises(inputs: Mapping[str, TensorType], seed: int) -> dict[str, np.ndarray]:
+    """Start noise, and what is added to token scores where a plan takes that, float32."""
+    return {
+        name: noise(inputs[name].shape, seed + i)
+        for i, name in enumerate(("noise", "selection_noise"))
+        if name in inputs
+    }
+
+
+def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Standard normal float32 noise that is the same on every machine."""
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def grey(inputs: Mapping[str, TensorType]) -> dict[str, np.ndarray]:
+    """The picture, uint8, that plans which start from one are measured with."""
+    expected = inputs.get("init_image")
+    return {} if expected is None else {"init_image": np.full(expected.shape, 128, np.uint8)}
 
 
 def micro_conditions(player: Player) -> dict[str, np.ndarray]:

@@ -17,8 +17,7 @@ from safetensors.numpy import load_file, save_file
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError, KeepstepError
 
-from .bench_cells import noise
-from .conditioning import init_image, micro_conditions
+from .conditioning import init_image, run_inputs
 
 Progress = Callable[[int, int, Any], None]
 
@@ -57,20 +56,19 @@ def picture(player: Player, request: Request, path: Path, progress: Progress | N
     """Draw `request` into the PNG file `path`, a batch side by side; gives the seconds."""
     if request.seed < 0:
         raise InputError(f"seed is {request.seed}: give 0 or more")
-    inputs: dict[str, Any] = {
-        **init_image(player, request.init_image),
-        **micro_conditions(player),
-        **player.encode(request.prompt, request.negative_prompt),
-        "noise": noise(player.inputs["noise"].shape, request.seed),
-        "guidance_scale": request.guidance_scale,
-    }
-    if "selection_noise" in player.inputs:
-        inputs["selection_noise"] = noise(player.inputs["selection_noise"].shape, request.seed + 1)
+    inputs = run_inputs(
+        player,
+        request.prompt,
+        request.negative_prompt,
+        guidance_scale=request.guidance_scale,
+        seed=request.seed,
+        start=init_image(player, request.init_image),
+    )
     start = time.perf_counter()
     outputs = player.run(inputs, progress)
     seconds = time.perf_counter() - start
     sheet = np.concatenate(list(outputs["image"]), axis=1)
-    _write_beside(path, lambda draft: Image.fromarray(sheet).save(draft, format="PNG"))
+    write_beside(path, lambda draft: Image.fromarray(sheet).save(draft, format="PNG"))
     return seconds
 
 
@@ -85,11 +83,11 @@ def arrays(player: Player, source: Path, target: Path, progress: Progress | None
     start = time.perf_counter()
     outputs = player.run(inputs, progress)
     seconds = time.perf_counter() - start
-    _write_beside(target, lambda draft: save_file(outputs, draft))
+    write_beside(target, lambda draft: save_file(outputs, draft))
     return seconds
 
 
-def _write_beside(path: Path, write: Callable[[Path], None]) -> None:
+def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file beside its place and rename it, so that it is never seen half written."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -1,14 +1,15 @@
 """The same schedule, run eagerly in PyTorch: the oracle of every compiled plan.
 
 It shares nothing with the compiler but the schedule: the scheduler object is the real one, calls
-are made one after the other, and a shallow call runs the UNet's own modules.
+are made one after the other, and a shallow call runs the UNet's own modules. It runs where the
+model is and in the model's dtype, as diffusers' pipelines do.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from .models import StableDiffusion
+from .models.checkpoint import quiet
 from .models.modules import unet_arguments
 from .models.unet import branch_of, cut_path
 from .pruning.attach import CallContext, pruned
@@ -37,6 +39,33 @@ class EagerRun:
     seconds: list[tuple[str, float]] = field(default_factory=list)  # a kind and its time, a call
 
 
+def placed(model: StableDiffusion, device: str, dtype: torch.dtype) -> StableDiffusion:
+    """`model` with its modules moved to `device` and into `dtype`.
+
+    A VAE whose checkpoint says that it overflows in float16 stays in float32, as diffusers'
+    pipelines have it.
+    """
+    upcast = dtype == torch.float16 and model.vae.config.force_upcast
+    with quiet():
+        return replace(
+            model,
+            unet=model.unet.to(device, dtype),
+            vae=model.vae.to(device, torch.float32 if upcast else dtype),
+            text_encoders={n: m.to(device, dtype) for n, m in model.text_encoders.items()},
+        )
+
+
+@torch.no_grad()
+def embed(
+    model: StableDiffusion, prompts: list[str], negative_prompts: list[str]
+) -> dict[str, Tensor]:
+    """The conditions of prompts, by running the text encoders where they are."""
+    module, outputs = model.text_stage()
+    ids = model.token_ids(prompts, negative_prompts)
+    embedded = module(**{name: tensor.to(model.unet.device) for name, tensor in ids.items()})
+    return dict(zip(outputs, embedded, strict=True)) | model.sizes(len(prompts))
+
+
 @torch.no_grad()
 def run_eagerly(
     model: StableDiffusion,
@@ -47,27 +76,31 @@ def run_eagerly(
     selection_noise: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
     init_image: Tensor | None = None,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> EagerRun:
     """Sample with `schedule`.
 
     noise (B, C, h, w), conditions as `model.embed` gives them, selection_noise (R, B, N) for the R
-    calls that run, init_image uint8 (B, H, W, 3) if the sampler has a strength.
+    calls that run, init_image uint8 (B, H, W, 3) if the sampler has a strength; wherever and in
+    whatever float they are. `clock` gives seconds; for times of calls on a GPU it waits for them.
     """
+    device, dtype = model.unet.device, model.unet.dtype
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
-    scheduler.set_timesteps(schedule.sampler.steps)
+    scheduler.set_timesteps(schedule.sampler.steps, device=device)
     run = EagerRun(np.empty(0), np.empty(0))
+    noise = noise.to(device, dtype)
     timesteps, sample = scheduler.timesteps, noise * scheduler.init_noise_sigma
     if schedule.sampler.strength is not None:
         assert init_image is not None
-        start = time.perf_counter()
+        start = clock()
         timesteps, sample = _from_image(model, schedule, scheduler, noise, init_image)
-        run.seconds.append(("encode", time.perf_counter() - start))
+        run.seconds.append(("encode", clock() - start))
     calls = schedule.resolve(len(timesteps), type(scheduler).__name__)
-    told = unet_arguments(conditions)
+    told = unet_arguments({name: c.to(device, dtype) for name, c in conditions.items()})
     network = _Network(model, schedule)
     guided = torch.zeros_like(noise)
     for k, (call, t) in enumerate(zip(calls, timesteps, strict=True)):
-        start = time.perf_counter()
+        start = clock()
         if call.kind != "skip":
             twice = torch.cat([sample, sample])
             if hasattr(scheduler, "scale_model_input"):
@@ -77,15 +110,16 @@ def run_eagerly(
             unconditional, conditional = prediction.chunk(2)
             guided = unconditional + guidance_scale * (conditional - unconditional)
         sample = scheduler.step(guided, t, sample, return_dict=False)[0]
-        run.seconds.append((call.kind, time.perf_counter() - start))
+        run.seconds.append((call.kind, clock() - start))
         if progress:
             progress(k + 1, len(calls))
-    start = time.perf_counter()
-    picture = model.vae.decode(sample / model.vae.config.scaling_factor, return_dict=False)[0]
-    picture = ((picture / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).round()
-    run.seconds.append(("decode", time.perf_counter() - start))
-    run.latents = sample.numpy()
-    run.image = picture.to(torch.uint8).numpy()
+    start = clock()
+    scaled = (sample / model.vae.config.scaling_factor).to(model.vae.dtype)
+    picture = model.vae.decode(scaled, return_dict=False)[0]
+    picture = ((picture.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).round()
+    run.seconds.append(("decode", clock() - start))
+    run.latents = sample.float().cpu().numpy()
+    run.image = picture.to(torch.uint8).cpu().numpy()
     return run
 
 
@@ -99,9 +133,9 @@ def _from_image(
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(begin)
     timesteps = scheduler.timesteps[begin:]
-    picture = init_image.permute(0, 3, 1, 2) / 127.5 - 1
-    latents = vae.encode(picture).latent_dist.mode() - (vae.config.shift_factor or 0)
-    latents = latents * vae.config.scaling_factor
+    picture = init_image.to(vae.device).permute(0, 3, 1, 2) / 127.5 - 1
+    latents = vae.encode(picture.to(vae.dtype)).latent_dist.mode() - (vae.config.shift_factor or 0)
+    latents = (latents * vae.config.scaling_factor).to(noise.dtype)
     return timesteps, scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(noise)))
 
 
@@ -157,14 +191,14 @@ class _Network:
         assert level
         b, _, h, w = sample.shape
         rows, columns = level.grid(h, w)
-        score = torch.zeros(b // 2, rows * columns)
+        score = torch.zeros(b // 2, rows * columns, device=sample.device)
         if len(self.last) == 2:
-            change = (self.last[1] - self.last[0]).abs()
+            change = (self.last[1] - self.last[0]).abs().float()
             # The mean over channels, and over the latents that a token stands for.
             squares = change.reshape(b // 2, -1, rows, h // rows, columns, w // columns)
             score = call.prune.gamma * squares.mean(dim=(1, 3, 5)).flatten(1)
         if extra is not None and call.prune.alpha:
-            score = score + call.prune.alpha * extra
+            score = score + call.prune.alpha * extra.to(sample.device)
         counts = count_tokens(call.prune, rows, columns, self.schedule.name)
         context = CallContext(call.prune, counts)
         context.begin(score)

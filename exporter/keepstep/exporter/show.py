@@ -11,7 +11,6 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from .bench import Row
 from .schedule import LETTER_OF, Repeat, Schedule
 from .verify import Verdict
 
@@ -100,32 +99,6 @@ def schedule_entry(schedule: Schedule) -> dict[str, Any]:
         "kinds": counts,
         "cost": f"{cost} ({sampler}){pruning}",
     }
-
-
-def bench_table(rows: Sequence[Row]) -> RenderableType:
-    """The benchmark: speed and quality side by side, the baseline first."""
-    table = Table(box=None, padding=(0, 1), header_style="bright_black", collapse_padding=True)
-    headings = ("plan", "how", "s/image", "spread", "full", "shallow", "GMAC", "ideal s")
-    for heading in (*headings, "÷ ideal", "speed-up", "peak", "PSNR", "SSIM", "golden"):
-        table.add_column(heading, justify="left" if heading in ("plan", "how") else "right")
-    for row in rows:
-        kinds = [row.call_seconds.get(kind) for kind in ("full", "shallow")]
-        table.add_row(
-            row.plan,
-            row.how,
-            f"{row.seconds:.2f}",
-            f"{row.fastest:.2f}–{row.slowest:.2f}",
-            *("" if s is None else f"{1e3 * s:.1f} ms" for s in kinds),
-            f"{row.loop_macs / 1e9:.1f}",
-            "" if row.ideal_seconds is None else f"{row.ideal_seconds:.2f}",
-            "" if row.measured_over_ideal is None else f"{row.measured_over_ideal:.2f}",
-            f"{row.speedup:.2f}×",
-            size(row.peak_bytes),
-            "same" if row.psnr is None else f"{row.psnr:.1f} dB",
-            f"{row.ssim:.3f}",
-            "" if row.golden_error is None else f"{row.golden_error:.0e}",
-        )
-    return table
 
 
 def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[str, object]:

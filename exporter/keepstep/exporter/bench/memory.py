@@ -1,0 +1,55 @@
+"""Peak memory of one run, in a process of its own, so that nothing else is counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from keepstep.runtime import Bundle
+from keepstep.runtime.errors import KeepstepError
+
+from .cells import Cell, CompiledCell
+from .eager import EagerCell, EagerModel, usual_place
+from .setting import Setting
+
+
+def peak_memory(cell: Cell) -> int:
+    """Bytes of the largest resident set while a fresh process draws one picture.
+
+    Raises `KeepstepError` where that process fails.
+    """
+    arguments = [str(cell.bundle.path), cell.plan, cell.how, *([cell.model] if cell.model else [])]
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", __name__, *arguments],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise KeepstepError(
+            f"the peak of memory of {cell.label}, {cell.how}, was not measured: its process "
+            f"failed: {why}"
+        )
+    return int(done.stdout.split()[-1])
+
+
+def _draw(bundle: str, plan: str, how: str, model: str | None) -> int:
+    import resource
+
+    opened = Bundle.open(bundle)
+    if model:
+        loaded = EagerModel(model, opened, usual_place(opened))
+        EagerCell(opened, plan, loaded, Setting(), how).run()
+    else:
+        CompiledCell(opened, plan, how, Setting()).run()
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would count what the parent process had when it forked
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return 1024 * int(peak.split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+if __name__ == "__main__":
+    folder, name, backend, *eager = sys.argv[1:]
+    sys.stdout.write(f"{_draw(folder, name, backend, eager[0] if eager else None)}\n")

@@ -1,0 +1,29 @@
+"""What is drawn in every cell, how often, and what else is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Setting:
+    """repeats         rounds over all cells
+    eager_repeats   rounds in which cells of PyTorch take part; None: all, 0: none of them
+    threads         CPU threads a launch; None: the backend's own choice
+    peaks           measure each cell's peak of host memory, in a process of its own
+    equal_latency   compare with plain sampling of fewer steps in the same time
+    """
+
+    prompt: str = "a red apple"
+    guidance_scale: float = 5.0
+    seed: int = 0
+    repeats: int = 5
+    eager_repeats: int | None = None
+    threads: int | None = None
+    peaks: bool = True
+    equal_latency: bool = True
+
+    @property
+    def rounds_of_eager(self) -> int:
+        """Rounds in which cells of PyTorch take part."""
+        return self.repeats if self.eager_repeats is None else self.eager_repeats
