@@ -12,7 +12,6 @@ Usage: python benchmarks/gpu.py [--dry-run] [--minutes 9] [--models sd15 sdxl]
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shlex
 import sys
@@ -21,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gpu_report import gathered, markdown, steps_with_output
-from gpu_steps import CASES, ENGINES, ROOT, steps
+from gpu_steps import CASES, ENGINES, steps
+from page import OUT, ROOT, write
 from rich.console import Console
 from rich.table import Table
 from runner import Runner, Step
@@ -31,7 +31,6 @@ from keepstep.runtime import KeepstepError
 from keepstep.runtime.backends import backend
 
 USUAL = ("tensorrt-rtx", "onnxruntime-cuda")
-OUT = ROOT / "docs/benchmarks"
 console = Console()
 
 
@@ -70,9 +69,7 @@ def measure(programme: Sequence[Step], why: dict[str, str], work: Path, minutes:
     outputs = {name: runner.output(name) for name in steps_with_output(results)}
     data = gathered(conditions(), why, results, outputs)
     name = re.sub(r"[^a-z0-9]+", "-", str(data["conditions"]["gpu"]).lower())
-    OUT.mkdir(parents=True, exist_ok=True)
-    (OUT / f"{name}.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    (OUT / f"{name}.md").write_text(markdown(data), encoding="utf-8")
+    write(name, data, markdown(data))
     say(f"{OUT / name}.md: written")
 
 
@@ -85,7 +82,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.8, help="that all of it may take")
     parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--backends", nargs="+", choices=ENGINES, default=list(USUAL))
-    parser.add_argument("--repeats", type=int, default=5, help="rounds over all rows")
+    parser.add_argument("--repeats", type=int, default=3, help="rounds over all rows")
     parser.add_argument("--work", type=Path, default=ROOT / "out/gpu", help="kept between runs")
     given = parser.parse_args()
     why = refused(given.backends)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from keepstep.exporter.conditioning import grey, run_inputs
 from keepstep.runtime import Bundle, Player
 
+WARM_UP = 4  # runs, in which engines settle and the graph is made
 Interval = tuple[float, float]
 
 
@@ -32,8 +33,9 @@ def kernels(player: Player) -> list[Interval]:
     from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
-    inputs = run_inputs(player, "a red apple", start=grey(player.inputs))
-    for _ in range(2):  # makes the graph
+    start = grey(player.inputs)
+    inputs = run_inputs(player, "a red apple", guidance_scale=5.0, seed=0, start=start)
+    for _ in range(WARM_UP):
         player.run(inputs)
     watched = [ProfilerActivity.CUDA, ProfilerActivity.CPU]
     with profile(activities=watched) as profiled, player.lend(inputs):

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gpu_steps import CASES, CHECKED, idle_name, verify_name
+from page import head, table
 from runner import Result
 
 Data = dict[str, Any]
@@ -37,51 +38,35 @@ def gathered(
     }
 
 
-def markdown(data: Data) -> str:
-    """The page."""
-    gpu = data["conditions"]["gpu"]
-    lines = [
-        f"# {gpu}",
-        "",
-        "Written by `benchmarks/gpu.py`; what the columns mean is in [README.md](README.md). "
-        "Weights are random: pictures mean nothing here, times do not depend on them.",
-        "",
-        *_conditions(data["conditions"]),
-        "",
-        "## Do engines load and play on this GPU?",
-        "",
-        "| backend | plays | stages beside float32 |",
-        "|---|---|---|",
-        *_plays(data),
-        "",
+def markdown(data: Data) -> list[str]:
+    """The lines of the page."""
+    machine = data["conditions"]
+    how = [f"Driver {machine['driver']}. SD1.5 and SDXL have random weights: their pictures mean "]
+    how[0] += "nothing, and times do not depend on them."
+    lines = head(str(machine["gpu"]), "gpu.py", machine, how)
+    lines += ["## Do engines load and play on this GPU?", ""]
+    lines += table(("backend", "plays", "worst stage of each plan"), list(_plays(data)), 3)
+    for what in (CHECKED, *(f"{m}-{w}" for m in CASES for w in ("shared", "embedded"))):
+        for name, report in data["found"].items():
+            if name.startswith(f"bench {what} on "):
+                lines += [f"## {name.removeprefix('bench ')}", "", *_table(report)]
+                lines += _idle(data, what, name.rpartition(" ")[2])
+    lines += ["## Targets", "", *_targets(data), "## Steps", ""]
+    steps = [
+        (name, step["state"], _line(step["said"]), f"{step['seconds']:.0f}")
+        for name, step in data["steps"].items()
     ]
-    for model in CASES:
-        for what in (f"{model}-shared", f"{model}-embedded"):
-            for name, report in data["found"].items():
-                if name.startswith(f"bench {what} on "):
-                    lines += [f"## {name.removeprefix('bench ')}", "", *_table(report), ""]
-                    lines += _idle(data, what, name.rpartition(" ")[2])
-    lines += ["## Targets", "", *_targets(data), "", "## Steps", "", *_steps(data), ""]
-    return "\n".join(lines)
+    return lines + table(("step", "", "", "s"), steps, 3)
 
 
-def _conditions(conditions: Mapping[str, Any]) -> Iterator[str]:
-    packages = ", ".join(f"{name} {version}" for name, version in conditions["packages"].items())
-    yield (
-        f"{conditions['gpu']}, driver {conditions['driver']}; {conditions['processor']}, "
-        f"{conditions['cores']} cores; Python {conditions['python']}; {packages}."
-    )
-
-
-def _plays(data: Data) -> Iterator[str]:
+def _plays(data: Data) -> Iterator[tuple[str, ...]]:
     for backend, why in data["refused"].items():
-        yield f"| {backend} | no: {why} | |"
+        yield backend, f"no: {why}", ""
     for name, step in data["steps"].items():
-        if not name.startswith(f"play {CHECKED} on "):
-            continue
-        backend = name.rpartition(" ")[2]
-        plays = "yes" if step["state"] == "done" else f"{step['state']}: {_line(step['said'])}"
-        yield f"| {backend} | {plays} | {_parity(data, verify_name(CHECKED, backend))} |"
+        if name.startswith(f"play {CHECKED} on "):
+            backend = name.rpartition(" ")[2]
+            plays = "yes" if step["state"] == "done" else f"{step['state']}: {_line(step['said'])}"
+            yield backend, plays, _parity(data, verify_name(CHECKED, backend))
 
 
 def _parity(data: Data, name: str) -> str:
@@ -96,39 +81,34 @@ def _parity(data: Data, name: str) -> str:
 
 
 COLUMNS = (
-    "plan",
-    "how",
-    "s/image",
-    "spread",
-    "loop, s",
-    "÷ ideal",
-    "schedule",
-    "compiling",
-    "GPU MB",
+    *("plan", "how", "s/image", "spread", "loop, s", "÷ ideal"),
+    *("schedule", "compiling", "GPU MB", "PSNR, dB"),
 )
 
 
-def _table(report: Data) -> Iterator[str]:
-    yield f"| {' | '.join(COLUMNS)} |"
-    yield f"|---|---|{'---:|' * (len(COLUMNS) - 2)}"
-    for row in report["rows"]:
-        seconds, gains = row["seconds"], row["gains"]
-        device = row["device_bytes"]
-        cells = (
-            row["plan"],
-            row["how"],
-            f"{seconds['median']:.4f}",
-            f"{seconds['fastest']:.4f}–{seconds['slowest']:.4f}",
-            f"{row['loop_seconds']['median']:.4f}",
-            f"{row['measured_over_ideal']:.2f}",
-            _times(gains["schedule"]),
-            _times(gains["compiling"]),
-            "" if device is None else f"{device / 1e6:.0f}",
-        )
-        yield f"| {' | '.join(cells)} |"
+def _table(report: Data) -> list[str]:
+    lines = table(COLUMNS, [_cells(row) for row in report["rows"]], 2)
+    for found in report["equal_latency"]:
+        lines += [f"- {found['sentence']}"]
     for note in report["notes"]:
-        yield ""
-        yield note
+        lines += [note, ""]
+    return lines
+
+
+def _cells(row: Data) -> tuple[str, ...]:
+    seconds, gains, device = row["seconds"], row["gains"], row["device_bytes"]
+    return (
+        row["plan"],
+        row["how"],
+        f"{seconds['median']:.4f}",
+        f"{seconds['fastest']:.4f}–{seconds['slowest']:.4f}",
+        f"{row['loop_seconds']['median']:.4f}",
+        f"{row['measured_over_ideal']:.2f}",
+        _times(gains["schedule"]),
+        _times(gains["compiling"]),
+        "" if device is None else f"{device / 1e6:.0f}",
+        "same" if row["psnr"] is None else f"{row['psnr']:.1f}",
+    )
 
 
 def _idle(data: Data, what: str, backend: str) -> Iterator[str]:
@@ -141,36 +121,24 @@ def _idle(data: Data, what: str, backend: str) -> Iterator[str]:
             yield ""
 
 
-def _targets(data: Data) -> Iterator[str]:
+def _targets(data: Data) -> list[str]:
     """SD1.5 with dato-coco on the first backend that was measured."""
     what, plan = "sd15-shared", CASES["sd15"].schedules[-1]
-    name = next((n for n in data["found"] if n.startswith(f"bench {what} on ")), None)
-    if name is None:
-        yield "SD1.5 was not measured."
-        return
+    name = next((n for n in data["found"] if n.startswith(f"bench {what} on ")), "")
     backend = name.rpartition(" ")[2]
-    rows = {(row["plan"], row["how"]): row for row in data["found"][name]["rows"]}
-    row = rows.get((plan, backend))
+    rows = data["found"][name]["rows"] if name else []
+    row = next((r for r in rows if (r["plan"], r["how"]) == (plan, backend)), None)
     if row is None:
-        yield f"{plan} was not measured."
-        return
-    idle = data["found"].get(idle_name(what, plan, backend), {}).get("idle")
-    yield f"SD1.5, {plan}, {backend}:"
-    yield ""
-    yield "| | found | target |"
-    yield "|---|---:|---:|"
+        return ["SD1.5 was not measured.", ""]
     total, schedule = row["gains"]["total"], row["gains"]["schedule"]
-    yield f"| times faster than eager | {_times(total)} | {TARGET_EAGER:.0f}× |"
-    yield f"| times faster than the compiled full plan | {_times(schedule)} | {TARGET_FULL:.0f}× |"
-    yield f"| loop ÷ ideal | {row['measured_over_ideal']:.2f} | {TARGET_IDEAL} |"
-    yield f"| GPU idle in the loop | {'' if idle is None else f'{idle:.1%}'} | {TARGET_IDLE:.0%} |"
-
-
-def _steps(data: Data) -> Iterator[str]:
-    yield "| step | | s | |"
-    yield "|---|---|---:|---|"
-    for name, step in data["steps"].items():
-        yield f"| {name} | {step['state']} | {step['seconds']:.0f} | {_line(step['said'])} |"
+    idle = data["found"].get(idle_name(what, plan, backend), {}).get("idle")
+    found = (
+        ("times faster than eager", _times(total), f"≥ {TARGET_EAGER:.0f}×"),
+        ("times faster than compiled full", _times(schedule), f"≥ {TARGET_FULL:.0f}×"),
+        ("loop ÷ ideal", f"{row['measured_over_ideal']:.2f}", f"≤ {TARGET_IDEAL}"),
+        ("GPU idle in the loop", "" if idle is None else f"{idle:.1%}", f"< {TARGET_IDLE:.0%}"),
+    )
+    return table((f"SD1.5, {plan}, {backend}", "found", "target"), found, 1)
 
 
 def _times(factor: float | None) -> str:

@@ -36,6 +36,12 @@ def bench(
     peaks: Annotated[
         bool, typer.Option(help="Measure peaks of memory, each in a process of its own.")
     ] = True,
+    torch_compile: Annotated[
+        bool, typer.Option(help="On a GPU, add what torch.compile makes of the full plan.")
+    ] = True,
+    equal_latency: Annotated[
+        bool, typer.Option(help="Compare with fewer plain steps in the same time; needs --model.")
+    ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with timelines and pictures.")
@@ -67,6 +73,8 @@ def bench(
         eager_repeats=None if eager else 0,
         threads=threads,
         peaks=peaks,
+        torch_compile=torch_compile,
+        equal_latency=equal_latency,
     )
     with progress() as report:
         measured = benchmark(opened, setting, model, backend or (), report)

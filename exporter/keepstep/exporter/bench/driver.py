@@ -99,7 +99,7 @@ def cells_of(
     for plan in bundle.plans:
         if loaded:
             yield EagerCell(bundle, plan, loaded, setting)
-            if loaded.on_gpu and plan == BASELINE:
+            if loaded.on_gpu and plan == BASELINE and setting.torch_compile:
                 yield EagerCell(bundle, plan, loaded, setting, COMPILED)
         for name in backends_for(bundle, plan, tuple(backends)):
             yield CompiledCell(bundle, plan, name, setting)

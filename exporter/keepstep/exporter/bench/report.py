@@ -53,7 +53,9 @@ class Report:
             "machine": dict(self.machine),
             "eager": self.eager and asdict(self.eager),
             "rows": [asdict(row) for row in self.rows],
-            "equal_latency": [asdict(comparison) for comparison in self.equal_latency],
+            "equal_latency": [
+                {**asdict(found), "sentence": found.sentence} for found in self.equal_latency
+            ],
             "notes": list(self.notes),
         }
 
