@@ -36,18 +36,18 @@ from .tables import time_tables
 from .toolchain import toolchain
 from .verify import verify
 from .weights import write_weights
-from .work import Report, Task, Work
+from .work import Progress, Task, Work
 
 SETTINGS_FILE = "settings.json"
 OUTPUTS_FILE = "outputs.safetensors"
 
 
-def compile_bundle(request: ExportRequest, cache: Cache, report: Report) -> BundleContent:
+def compile_bundle(request: ExportRequest, cache: Cache, report: Progress) -> BundleContent:
     """Everything that goes into the bundle; what is done already comes from `cache`."""
     return _Compilation(request, cache, report).content()
 
 
-def verify_draft(bundle: Bundle, request: ExportRequest, report: Report) -> None:
+def verify_draft(bundle: Bundle, request: ExportRequest, report: Progress) -> None:
     """Refuse a bundle that does not play what the eager run gave; raises `ExportError`.
 
     Only on the CPU: backends of a GPU are verified where there is one, by `keepstep verify`.
@@ -71,7 +71,7 @@ def verify_draft(bundle: Bundle, request: ExportRequest, report: Report) -> None
 class _Compilation:
     """The state of one export: everything is made when it is first needed, and once."""
 
-    def __init__(self, request: ExportRequest, cache: Cache, report: Report) -> None:
+    def __init__(self, request: ExportRequest, cache: Cache, report: Progress) -> None:
         report("load the model", 0, 1)
         self.request = request
         self.cache = cache

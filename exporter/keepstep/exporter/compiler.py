@@ -6,7 +6,7 @@ the cache in seconds, without torch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from keepstep.runtime import Bundle
@@ -17,8 +17,7 @@ from .cache import Blob, Cache
 from .engine_from_onnx import BuildOptions, builder
 from .request import Checks, DType, ExportRequest
 from .schedule import Schedule
-
-Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
+from .work import Progress
 
 
 def export(

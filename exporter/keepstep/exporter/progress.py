@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,11 +15,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from . import work
+
 err = Console(stderr=True)
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[str, int, int], None]]:
+def progress() -> Iterator[work.Progress]:
     """Gives what is to be told: what is being done, how much is done, of how much."""
     columns = (
         TextColumn("{task.description}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-Report = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
+Progress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Task:
 class Work:
     """Tasks that are done in order; what follows the last one is told as it comes."""
 
-    def __init__(self, tasks: Sequence[Task], report: Report) -> None:
+    def __init__(self, tasks: Sequence[Task], report: Progress) -> None:
         self._tasks = list(tasks)
         self._report = report
         self._total = sum(task.cost for task in tasks)

@@ -9,10 +9,11 @@ from keepstep.runtime import Bundle
 from keepstep.runtime.errors import InputError, KeepstepError
 
 from ..machine import conditions
+from ..work import Progress
 from .cells import Cell, CompiledCell, backends_for
 from .eager import COMPILED, EagerCell, EagerModel, usual_place
 from .equal_latency import Comparison, comparison, plain_bundle, plain_for
-from .measure import Measured, Progress, measure
+from .measure import Measured, measure
 from .memory import peak_memory
 from .report import Report
 from .rows import Baseline, Row, row_of

@@ -25,7 +25,7 @@ from ..compiler import export
 from ..engine_from_onnx import BuildOptions
 from ..errors import ExportError
 from ..schedule import Repeat, Sampler, Schedule
-from .measure import Progress
+from ..work import Progress
 from .rows import Row
 
 SETTINGS_FILE = "settings.json"

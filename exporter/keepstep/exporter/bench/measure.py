@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
+from ..work import Progress
 from .cells import Cell, Run
-
-Progress = Callable[[str, int, int], None]
 
 OF_THE_LOOP = ("full", "shallow", "skip")
 
