@@ -88,8 +88,8 @@ COLUMNS = (
 
 def _table(report: Data) -> list[str]:
     lines = table(COLUMNS, [_cells(row) for row in report["rows"]], 2)
-    for found in report["equal_latency"]:
-        lines += [f"- {found['sentence']}"]
+    lines += [f"- {found['sentence']}" for found in report["equal_latency"]]
+    lines += [""] if report["equal_latency"] else []
     for note in report["notes"]:
         lines += [note, ""]
     return lines

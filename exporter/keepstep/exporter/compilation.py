@@ -271,10 +271,11 @@ class _Compilation:
         return self.cache.made("weights", key, about, make).files[WEIGHTS_FILE]
 
     def _settings(self) -> bytes:
-        """How the bundle was made, for people: dtype, and every option of every backend."""
+        """How the bundle was made: dtype, what stays in float32, every option of every backend."""
         kept = {stage.name: sorted(nodes) for stage, nodes in self.precision.kept.items() if nodes}
         settings = {
             "dtype": self.request.dtype,
+            "float32": sorted(self.request.float32),
             "kept_in_float32": kept,
             "engines": {b.backend: dict(b.identity()) for b in self.request.builders},
         }

@@ -191,6 +191,7 @@ def plain_bundle(
             width,
             batch,
             dtype=settings["dtype"],
+            float32=settings["float32"],
             options=_options([settings["engines"][kind] for kind in kinds]),
             # What stays in float32 is found by rehearsing; where nothing does there is nothing to
             # be found, and the bundle's own plans have been verified.
@@ -263,7 +264,7 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
         )
     try:
         settings = json.loads(bundle.file(SETTINGS_FILE).read_text(encoding="utf-8"))
-        return {key: settings[key] for key in ("dtype", "engines", "kept_in_float32")}
+        return {key: settings[key] for key in ("dtype", "engines", "float32", "kept_in_float32")}
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(
             f"{SETTINGS_FILE} does not say how the bundle was made: export it again"
