@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 
-.PHONY: demo bench engines test test-long lint format clean
+.PHONY: demo bench engines test test-cpp test-cpp-thread test-long lint format clean
 
 ## demo: "a red apple" twice, with every call full and with the DaTo schedule
 demo: $(READY)
@@ -22,11 +22,19 @@ engines: $(READY)
 	$(BIN)/python benchmarks/engines.py
 
 ## test: everything that must hold before a change lands
-test: lint
+test: lint test-cpp
 	$(BIN)/python -m pytest -m "not long"
 
+## test-cpp: the C++ runtime, with address and undefined behaviour sanitizers
+test-cpp:
+	runtime/cpp/test.sh address
+
+## test-cpp-thread: the same as a shared library, with the thread sanitizer
+test-cpp-thread:
+	runtime/cpp/test.sh thread
+
 ## test-long: models of real sizes, kills, every kind of half precision; some ten minutes more
-test-long: $(READY)
+test-long: $(READY) test-cpp-thread
 	$(BIN)/python -m pytest -m long
 
 lint: $(READY)

@@ -1,0 +1,107 @@
+/* keepstep for C, and for every language that calls C: the same as bundle.h and player.h.
+ *
+ *     keepstep_bundle* bundle;
+ *     keepstep_error* error = keepstep_bundle_open("engines/emoji", NULL, &bundle);
+ *     if (error != NULL) { puts(keepstep_error_message(error)); keepstep_error_free(error); }
+ *
+ * Functions that can fail give an error, or NULL when all went well; what they make is then in
+ * their last argument, which is NULL otherwise. Strings are UTF-8, and those that are given back
+ * live as long as what they were asked of. No function throws or ends the program.
+ */
+#ifndef KEEPSTEP_KEEPSTEP_H
+#define KEEPSTEP_KEEPSTEP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "keepstep/export.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct keepstep_error keepstep_error;
+typedef struct keepstep_bundle keepstep_bundle;
+typedef struct keepstep_player keepstep_player;
+
+/* Who can mend an error. */
+typedef enum keepstep_code {
+    KEEPSTEP_BUNDLE_ERROR = 1,   /* a bundle or plan breaks a rule of docs/plan-format.md */
+    KEEPSTEP_INPUT_ERROR = 2,    /* what was given does not fit its plan */
+    KEEPSTEP_BACKEND_ERROR = 3,  /* a backend is not in this build, not in this bundle, or failed */
+    KEEPSTEP_INTERNAL_ERROR = 4, /* a fault of keepstep itself */
+} keepstep_code;
+
+typedef enum keepstep_dtype {
+    KEEPSTEP_FLOAT32 = 0,
+    KEEPSTEP_FLOAT16 = 1,
+    KEEPSTEP_BFLOAT16 = 2,
+    KEEPSTEP_INT64 = 3,
+    KEEPSTEP_INT32 = 4,
+    KEEPSTEP_UINT8 = 5,
+    KEEPSTEP_BOOL = 6, /* one byte, 0 or 1 */
+} keepstep_dtype;
+
+#define KEEPSTEP_MAX_AXES 8
+
+/* Named memory, row-major without padding. `data` is NULL where a type alone is told. */
+typedef struct keepstep_tensor {
+    const char* name;
+    int32_t dtype; /* a keepstep_dtype */
+    uint32_t axes;
+    int64_t shape[KEEPSTEP_MAX_AXES];
+    void* data;
+    size_t bytes; /* how many lie at `data` */
+} keepstep_tensor;
+
+/* How a bundle is opened; fill with zeros and set what differs. */
+typedef struct keepstep_bundle_options {
+    int skip_hashes; /* compare sizes alone, for files that are known to be whole */
+} keepstep_bundle_options;
+
+/* What a run is given, gives back, or may be given in place of the calls that compute it. */
+typedef enum keepstep_role {
+    KEEPSTEP_INPUT = 0,
+    KEEPSTEP_OUTPUT = 1,
+    KEEPSTEP_FEED = 2,
+} keepstep_role;
+
+KEEPSTEP_API keepstep_code keepstep_error_code(const keepstep_error* error);
+/* The rule of docs/plan-format.md that is broken; 0 where none is. */
+KEEPSTEP_API int keepstep_error_rule(const keepstep_error* error);
+/* One printable line. */
+KEEPSTEP_API const char* keepstep_error_message(const keepstep_error* error);
+KEEPSTEP_API void keepstep_error_free(keepstep_error* error);
+
+/* Reads bundle.json and checks every file that it lists; `options` may be NULL. */
+KEEPSTEP_API keepstep_error* keepstep_bundle_open(const char* folder,
+                                                  const keepstep_bundle_options* options,
+                                                  keepstep_bundle** bundle);
+KEEPSTEP_API size_t keepstep_bundle_plan_count(const keepstep_bundle* bundle);
+/* The name of a plan; NULL for an index beyond the last. */
+KEEPSTEP_API const char* keepstep_bundle_plan(const keepstep_bundle* bundle, size_t index);
+/* Players live on without their bundle. */
+KEEPSTEP_API void keepstep_bundle_free(keepstep_bundle* bundle);
+
+/* Reads a plan, checks every rule and loads it for playing. */
+KEEPSTEP_API keepstep_error* keepstep_player_open(const keepstep_bundle* bundle, const char* plan,
+                                                  const char* backend, keepstep_player** player);
+KEEPSTEP_API size_t keepstep_player_count(const keepstep_player* player, keepstep_role role);
+/* The type of an input, output or feed and, in `data`, the player's own memory of it: what is
+ * written there before a run and given to it is not copied. An index beyond the last is an error.
+ */
+KEEPSTEP_API keepstep_error* keepstep_player_tensor(keepstep_player* player, keepstep_role role,
+                                                    size_t index, keepstep_tensor* tensor);
+/* Plays the plan once: takes inputs and feeds, launches its calls, copies outputs out. Nothing is
+ * allocated where nothing fails. One thread at a time may use a player. */
+KEEPSTEP_API keepstep_error* keepstep_player_run(keepstep_player* player,
+                                                 const keepstep_tensor* inputs, size_t input_count,
+                                                 const keepstep_tensor* outputs,
+                                                 size_t output_count);
+KEEPSTEP_API void keepstep_player_free(keepstep_player* player);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

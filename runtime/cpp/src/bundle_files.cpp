@@ -1,0 +1,119 @@
+#include "bundle_files.h"
+
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#include "error.h"
+#include "files.h"
+#include "json.h"
+#include "paths.h"
+#include "plan_json.h"
+#include "rules_values.h"
+#include "wording.h"
+
+namespace keepstep::internal {
+namespace {
+
+const std::string manifest_name = "bundle.json";
+
+/// Rule 4 for one file.
+void check_file(const std::string& root, const std::string& path, const FileEntry& entry,
+                bool verify_hashes) {
+    const std::string file = root + "/" + path;
+    const std::string place = bare(path) + ": ";
+    const auto size = file_size(file);
+    if (!size) {
+        throw_bundle_error(4, place + "is missing, or no plain file; copy the bundle again");
+    }
+    if (*size != static_cast<std::uint64_t>(entry.bytes)) {
+        throw_bundle_error(4, place + std::to_string(*size) + " bytes, expected " +
+                                  std::to_string(entry.bytes) +
+                                  "; cut or altered, copy the bundle again");
+    }
+    if (!verify_hashes) return;
+    if (const std::string digest = file_sha256(file); digest != entry.sha256) {
+        throw_bundle_error(4, place + "SHA-256 " + digest + ", expected " + entry.sha256 +
+                                  "; altered, copy the bundle again");
+    }
+}
+
+using Places = std::vector<std::pair<std::string, std::string>>;  // place, path
+
+/// The paths of files and tokenizers.
+Places used_paths(const Manifest& manifest) {
+    Places used;
+    for (const auto& [path, _] : manifest.files) used.emplace_back("files." + bare(path), path);
+    for (const auto& [name, tokenizer] : manifest.tokenizers) {
+        used.emplace_back("tokenizers." + bare(name) + ".file", tokenizer.file);
+    }
+    return used;
+}
+
+void check_names(const Manifest& manifest) {
+    std::unordered_set<std::string> seen;
+    for (const std::string& name : manifest.plans) {
+        if (!seen.insert(name).second) {
+            throw_bundle_error(4, manifest_name + ": plans: " + shown(name) + " appears twice");
+        }
+    }
+    for (std::size_t i = 0; i < manifest.plans.size(); ++i) {
+        if (const Finding fault = plan_name_fault(manifest.plans[i])) {
+            throw_bundle_error(5, manifest_name + ": plans[" + std::to_string(i) + "]: " + *fault);
+        }
+    }
+    for (const auto& [name, _] : manifest.tokenizers) {
+        if (const Finding fault = name_fault(name)) {
+            throw_bundle_error(5, manifest_name + ": tokenizers: " + *fault);
+        }
+    }
+}
+
+}  // namespace
+
+Manifest read_manifest(const std::string& folder, const std::string& root) {
+    if (!is_folder(folder)) {
+        throw_bundle_error(0, bare(folder) + ": there is no such folder; expected a bundle");
+    }
+    if (!file_size(folder + "/" + manifest_name)) {
+        throw_bundle_error(0, bare(folder) + ": no " + manifest_name +
+                                  " in it, so it is no bundle; make one with `keepstep export`");
+    }
+    const std::string file = contained(root, manifest_name, manifest_name);
+    return manifest_from_json(read_text(file, max_json_bytes + 1), manifest_name);
+}
+
+void check_manifest(const std::string& root, const Manifest& manifest, bool verify_hashes) {
+    Places used = used_paths(manifest);
+    for (const auto& [place, path] : used) check_path(root, path, manifest_name + ": " + place);
+    for (const auto& [path, entry] : manifest.files) check_file(root, path, entry, verify_hashes);
+    for (std::size_t i = 0; i < manifest.plans.size(); ++i) {
+        used.emplace_back("plans[" + std::to_string(i) + "]",
+                          "plans/" + manifest.plans[i] + ".json");
+    }
+    for (const auto& [place, path] : used) {
+        if (!manifest.files.contains(path)) {
+            throw_bundle_error(4, manifest_name + ": " + place + ": " + shown(path) +
+                                      " is not listed in `files`");
+        }
+    }
+    check_names(manifest);
+}
+
+std::string contained(const std::string& root, const std::string& path, const std::string& place) {
+    std::string real = real_path(root + "/" + path);
+    if (!is_within(real, root)) {
+        throw_bundle_error(3, place + ": a symbolic link leads " + shown(path) +
+                                  " out of the bundle, to " + shown(real));
+    }
+    return real;
+}
+
+void check_path(const std::string& root, const std::string& path, const std::string& place) {
+    if (const auto fault = path_fault(path)) {
+        throw_bundle_error(3, place + ": path " + shown(path) + " " + *fault);
+    }
+    contained(root, path, place);
+}
+
+}  // namespace keepstep::internal

@@ -1,0 +1,100 @@
+#include "bundle_folder.h"
+
+#include <system_error>
+#include <utility>
+
+#include "bundle_files.h"
+#include "error.h"
+#include "files.h"
+#include "json.h"
+#include "paths.h"
+#include "plan_json.h"
+#include "rules_values.h"
+#include "validate.h"
+#include "wording.h"
+
+namespace keepstep::internal {
+namespace {
+
+/// Rules 3 and 4 for the paths of a plan, and its name.
+void check_plan_files(const Plan& plan, const std::string& name, const std::string& where,
+                      const std::string& root, const Manifest& manifest) {
+    const auto paths = plan_paths(plan);
+    for (const auto& [place, path] : paths) check_path(root, path, where + ": " + place);
+    for (const auto& [place, path] : paths) {
+        if (!manifest.files.contains(path)) {
+            throw_bundle_error(4, where + ": " + place + ": " + shown(path) +
+                                      " is not listed in bundle.json");
+        }
+    }
+    if (plan.name != name) {
+        throw_bundle_error(4, where + ": name: expected " + shown(name) + ", found " +
+                                  shown(plan.name));
+    }
+}
+
+}  // namespace
+
+BundleFolder::BundleFolder(const std::string& path, bool verify_hashes)
+    : path_(path), root_(real_path(path)) {
+    try {
+        manifest_ = read_manifest(path_, root_);
+        check_manifest(root_, manifest_, verify_hashes);
+    } catch (const std::system_error& error) {
+        throw_bundle_error(0, bare(path_) + ": cannot be read: " + error.what());
+    }
+}
+
+const Plan& BundleFolder::plan(const std::string& name) {
+    const std::lock_guard<std::recursive_mutex> lock(reading_);
+    const auto found = plans_.find(name);
+    if (found != plans_.end()) return *found->second;
+    bool known = false;
+    for (const std::string& plan : manifest_.plans) known = known || plan == name;
+    if (!known) {
+        throw_input_error("bundle " + bare(path_) + " has no plan " + shown(name) +
+                          did_you_mean(name, manifest_.plans) +
+                          "; its plans: " + listed(manifest_.plans));
+    }
+    auto plan = std::make_unique<const Plan>(read_plan(name));
+    return *plans_.emplace(name, std::move(plan)).first->second;
+}
+
+Plan BundleFolder::read_plan(const std::string& name) {
+    const std::string where = "plans/" + name + ".json";
+    Plan plan;
+    try {
+        plan = plan_from_json(read_text(file(where), max_json_bytes + 1), where);
+        check_plan_files(plan, name, where, root_, manifest_);
+    } catch (const std::system_error& error) {
+        throw_bundle_error(0, bare(path_) + "/" + where + ": cannot be read: " + error.what());
+    }
+    check_plan(
+        plan,
+        [this](const std::string& path, const std::string& tensor) {
+            return tensors(path).type(tensor);
+        },
+        where);
+    return plan;
+}
+
+const TensorFile& BundleFolder::tensors(const std::string& path) {
+    const std::lock_guard<std::recursive_mutex> lock(reading_);
+    const auto found = tensor_files_.find(path);
+    if (found != tensor_files_.end()) return *found->second;
+    try {
+        auto tensors = std::make_unique<const TensorFile>(file(path), bare(path));
+        return *tensor_files_.emplace(path, std::move(tensors)).first->second;
+    } catch (const std::system_error& error) {
+        throw_bundle_error(10, bare(path) + ": cannot be read: " + error.what());
+    }
+}
+
+std::string BundleFolder::file(const std::string& path) const {
+    if (!manifest_.files.contains(path)) {
+        throw_bundle_error(4, bare(path_) + ": " + shown(path) + " is not listed in bundle.json");
+    }
+    return contained(root_, path, "bundle.json");
+}
+
+}  // namespace keepstep::internal

@@ -1,0 +1,20 @@
+// What a caller gives, checked against the type of the value that it is for.
+#pragma once
+
+#include "keepstep/tensor.h"
+
+namespace keepstep::internal {
+
+struct Type;
+
+/// The type of a value of a plan that keeps the rules, as callers see it.
+TensorType public_type(const std::string& name, const Type& type);
+
+/// Refuses a tensor without exactly the expected dtype, shape and bytes. Throws an input error.
+void check_tensor(const char* what, const ConstTensor& given, const TensorType& expected);
+
+/// Refuses floats that are NaN or infinite, and bools that are neither 0 nor 1.
+/// Throws an input error.
+void check_elements(const ConstTensor& given);
+
+}  // namespace keepstep::internal

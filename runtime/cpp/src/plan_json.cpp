@@ -1,0 +1,157 @@
+#include "plan_json.h"
+
+#include <utility>
+
+#include "node.h"
+#include "wording.h"
+
+namespace keepstep::internal {
+namespace {
+
+/// The version comes before any other field: what a newer file holds, we cannot judge.
+void check_version(const Node& root) {
+    const Node node = root.field("keepstep");
+    const std::int64_t version = node.integer();
+    if (version > format_version) {
+        node.refuse("format version " + std::to_string(version) +
+                        ", but this keepstep reads version " + std::to_string(format_version) +
+                        "; update keepstep, or export the bundle again with this one",
+                    2);
+    }
+    if (version != format_version) {
+        node.refuse("format version " + std::to_string(version) + ", expected " +
+                        std::to_string(format_version),
+                    2);
+    }
+}
+
+/// A list or object of things that `read` reads.
+template <class T, class Read>
+std::vector<T> list_of(const Node& node, Read read) {
+    std::vector<T> found;
+    node.each_element([&](const Node& element) { found.push_back(read(element)); });
+    return found;
+}
+
+template <class T, class Read>
+Named<T> named_of(const Node& node, Read read) {
+    Named<T> found;
+    node.each_member([&](const std::string& name, const Node& member) {
+        found.add(name, read(member));
+    });
+    return found;
+}
+
+std::string text_of(const Node& node) { return node.text(); }
+
+Type type_of(const Node& node) {
+    return {node.field("dtype").text(),
+            list_of<std::int64_t>(node.field("shape"), [](const Node& n) { return n.integer(); })};
+}
+
+Type tensor_of(const Node& node) {
+    node.check_fields({"dtype", "shape"});
+    return type_of(node);
+}
+
+Value value_of(const Node& node) {
+    // Which of the optional fields a kind has is rule 8, and the known kinds are rule 6.
+    node.check_fields({"kind", "dtype", "shape"}, {"offset", "file", "tensor", "feed"});
+    Value value;
+    value.kind = node.field("kind").text();
+    value.type = type_of(node);
+    if (const auto offset = node.find("offset")) value.offset = offset->integer();
+    if (const auto file = node.find("file")) value.file = file->text();
+    if (const auto tensor = node.find("tensor")) value.tensor = tensor->text();
+    if (const auto feed = node.find("feed")) value.feed = feed->boolean();
+    return value;
+}
+
+Stage stage_of(const Node& node) {
+    node.check_fields({"inputs", "outputs", "weights", "macs", "engines"});
+    Stage stage;
+    stage.inputs = named_of<Type>(node.field("inputs"), tensor_of);
+    stage.outputs = named_of<Type>(node.field("outputs"), tensor_of);
+    stage.engines = named_of<std::string>(node.field("engines"), text_of);
+    stage.weights = named_of<std::string>(node.field("weights"), text_of);
+    stage.macs = node.field("macs").integer();
+    return stage;
+}
+
+Binding binding_of(const Node& node) {
+    if (node.is_text()) return {node.text(), std::nullopt};
+    if (!node.is_list() || node.size() != 2) node.expected("a value's name or [name, row]");
+    return {node.element(0).text(), node.element(1).integer()};
+}
+
+Call call_of(const Node& node) {
+    node.check_fields({"stage", "reads", "writes"}, {"step"});
+    Call call;
+    call.stage = node.field("stage").text();
+    call.reads = named_of<Binding>(node.field("reads"), binding_of);
+    call.writes = named_of<Binding>(node.field("writes"), binding_of);
+    if (const auto step = node.find("step")) call.step = step->integer();
+    return call;
+}
+
+Step step_of(const Node& node) {
+    node.check_fields({"kind", "timestep", "kept"});
+    Step step;
+    step.kind = node.field("kind").text();  // the known kinds are rule 19
+    step.timestep = node.field("timestep").number();
+    const Node kept = node.field("kept");
+    if (!kept.is_null()) step.kept = kept.integer();
+    return step;
+}
+
+Tokenizer tokenizer_of(const Node& node) {
+    node.check_fields({"file", "length", "pad"});
+    return {node.field("file").text(), node.field("length").integer(),
+            node.field("pad").integer()};
+}
+
+FileEntry file_entry_of(const Node& node) {
+    node.check_fields({"bytes", "sha256"});
+    const Node field = node.field("sha256");
+    std::string digest = field.text();
+    for (char& digit : digest) {
+        if ('A' <= digit && digit <= 'Z') digit = static_cast<char>(digit - 'A' + 'a');
+    }
+    if (digest.size() != 64 || digest.find_first_not_of("0123456789abcdef") != digest.npos) {
+        field.refuse("expected 64 hex digits, found " + shown(digest));
+    }
+    return {node.field("bytes").integer(), std::move(digest)};
+}
+
+}  // namespace
+
+Plan plan_from_json(std::string_view text, const std::string& where) {
+    const Json json = parse_json(text, where);
+    const Node root(json, where);
+    check_version(root);
+    root.check_fields({"keepstep", "name", "arena_bytes", "values", "stages", "calls", "steps"});
+    Plan plan;
+    plan.name = root.field("name").text();
+    plan.values = named_of<Value>(root.field("values"), value_of);
+    plan.stages = named_of<Stage>(root.field("stages"), stage_of);
+    plan.calls = list_of<Call>(root.field("calls"), call_of);
+    plan.steps = list_of<Step>(root.field("steps"), step_of);
+    plan.arena_bytes = root.field("arena_bytes").integer();
+    return plan;
+}
+
+Manifest manifest_from_json(std::string_view text, const std::string& where) {
+    const Json json = parse_json(text, where);
+    const Node root(json, where);
+    check_version(root);
+    root.check_fields({"keepstep", "producer", "model", "plans", "tokenizers", "files"});
+    Manifest manifest;
+    manifest.producer = root.field("producer").text();
+    manifest.model = named_of<std::string>(root.field("model"), text_of);
+    manifest.plans = list_of<std::string>(root.field("plans"), text_of);
+    manifest.files = named_of<FileEntry>(root.field("files"), file_entry_of);
+    manifest.tokenizers = named_of<Tokenizer>(root.field("tokenizers"), tokenizer_of);
+    return manifest;
+}
+
+}  // namespace keepstep::internal

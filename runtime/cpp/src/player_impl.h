@@ -1,0 +1,43 @@
+// What is behind a Player: all that a run needs, allocated when it is made.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "backends/backend.h"
+#include "bundle_folder.h"
+#include "keepstep/player.h"
+#include "program.h"
+
+namespace keepstep {
+
+// Its members are no part of what the library shows.
+struct __attribute__((visibility("hidden"))) Player::Impl {
+    Impl(std::shared_ptr<internal::BundleFolder> folder, const internal::Plan& plan,
+         const std::string& backend);
+
+    /// The slot that a tensor of a run is for. Throws an input error when there is none.
+    const internal::Slot& slot(const char* what, std::string_view name, bool is_output) const;
+    /// Refuses what does not fit, and finds out what is to be launched.
+    void check(Span<ConstTensor> tensors, Span<MutableTensor> results);
+    void play(Span<ConstTensor> tensors, Span<MutableTensor> results);
+
+    std::shared_ptr<internal::BundleFolder> bundle;  // holds the constants that the session reads
+    std::string plan_name;
+    internal::Program program;
+    std::unique_ptr<internal::Session> session;
+    std::vector<TensorType> inputs;
+    std::vector<TensorType> feeds;
+    std::vector<TensorType> outputs;
+
+    std::atomic_flag playing = ATOMIC_FLAG_INIT;
+    // Of the run that is played, here so that it need not allocate.
+    std::vector<bool> given;
+    std::vector<bool> taken;
+    std::vector<std::size_t> launches;
+};
+
+}  // namespace keepstep

@@ -1,0 +1,88 @@
+#include "program.h"
+
+#include <algorithm>
+
+#include "error.h"
+#include "inputs.h"
+#include "wording.h"
+
+namespace keepstep::internal {
+namespace {
+
+std::vector<Slot> slots_of(const Plan& plan) {
+    std::vector<Slot> slots;
+    for (std::size_t i = 0; i < plan.values.size(); ++i) {
+        const auto& [name, value] = plan.values[i];
+        if (value.kind != "input" && value.kind != "output" && !value.feed) continue;
+        const Slot::Kind kind = value.feed               ? Slot::Kind::feed
+                                : value.kind == "output" ? Slot::Kind::output
+                                                         : Slot::Kind::input;
+        slots.push_back({kind, public_type(name, value.type), i});
+    }
+    std::sort(slots.begin(), slots.end(),
+              [](const Slot& a, const Slot& b) { return a.type.name < b.type.name; });
+    return slots;
+}
+
+/// The slots of one kind among what tensors are bound to, each once.
+std::vector<std::size_t> bound_slots(const Program& program, const Named<Binding>& bound,
+                                     Slot::Kind kind) {
+    std::vector<std::size_t> found;
+    for (const auto& [_, binding] : bound) {
+        const Slot* slot = program.find(binding.value);
+        if (slot == nullptr || slot->kind != kind) continue;
+        found.push_back(static_cast<std::size_t>(slot - program.slots.data()));
+    }
+    std::sort(found.begin(), found.end());
+    found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+}
+
+/// The names of those slots that are given, or of those that are not.
+std::vector<std::string> names(const Program& program, const std::vector<std::size_t>& slots,
+                               const std::vector<bool>& given, bool are_given) {
+    std::vector<std::string> found;
+    for (const std::size_t slot : slots) {
+        if (given[slot] == are_given) found.push_back(program.slots[slot].type.name);
+    }
+    return found;
+}
+
+}  // namespace
+
+Program::Program(const Plan& plan) : slots(slots_of(plan)) {
+    for (const Call& call : plan.calls) {
+        calls.push_back({bound_slots(*this, call.reads, Slot::Kind::input),
+                         bound_slots(*this, call.writes, Slot::Kind::feed)});
+    }
+}
+
+const Slot* Program::find(std::string_view name) const noexcept {
+    const auto found = std::lower_bound(
+        slots.begin(), slots.end(), name,
+        [](const Slot& slot, std::string_view wanted) { return slot.type.name < wanted; });
+    return found == slots.end() || found->type.name != name ? nullptr : &*found;
+}
+
+void calls_to_launch(const Program& program, const std::vector<bool>& given,
+                     std::vector<std::size_t>& launches) {
+    const auto is_given = [&](std::size_t slot) { return given[slot]; };
+    launches.clear();
+    for (std::size_t i = 0; i < program.calls.size(); ++i) {
+        const auto& [inputs, feeds] = program.calls[i];
+        const auto fed = std::count_if(feeds.begin(), feeds.end(), is_given);
+        if (fed != 0 && static_cast<std::size_t>(fed) == feeds.size()) continue;
+        if (fed != 0) {
+            throw_input_error("with " + listed(names(program, feeds, given, true)) + " give " +
+                              listed(names(program, feeds, given, false)) +
+                              ", too: one call computes them all; or give none of them");
+        }
+        if (!std::all_of(inputs.begin(), inputs.end(), is_given)) {
+            throw_input_error("also needs the input " +
+                              listed(names(program, inputs, given, false)));
+        }
+        launches.push_back(i);
+    }
+}
+
+}  // namespace keepstep::internal

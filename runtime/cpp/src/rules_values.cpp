@@ -1,0 +1,212 @@
+#include "rules_values.h"
+
+#include <algorithm>
+
+#include "paths.h"
+#include "wording.h"
+
+namespace keepstep::internal {
+namespace {
+
+constexpr std::size_t max_axes = Shape::max_axes;
+constexpr std::int64_t max_axis = (std::int64_t{1} << 31) - 1;
+constexpr std::int64_t max_bytes = std::int64_t{1} << 40;
+constexpr std::size_t longest_name = 200;
+constexpr std::string_view name_characters =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.:/-";
+
+template <std::size_t n>
+std::vector<std::string> words(const std::array<std::string_view, n>& known) {
+    return {known.begin(), known.end()};
+}
+
+std::vector<std::string> dtype_words() {
+    std::vector<std::string> known;
+    for (int i = 0; i <= static_cast<int>(DType::boolean); ++i) {
+        known.emplace_back(dtype_name(static_cast<DType>(i)));
+    }
+    return known;
+}
+
+std::string unknown_word(const std::string& what, const std::string& found,
+                         const std::vector<std::string>& known) {
+    return "unknown " + what + " " + shown(found) + did_you_mean(found, known) +
+           "; known: " + listed(known);
+}
+
+/// The first finding of `find(place, type)` over the types of values and of stages' tensors.
+template <class Find>
+Finding first_type(const Plan& plan, Find find) {
+    for (const auto& [name, value] : plan.values) {
+        if (Finding found = find("values." + name, value.type)) return found;
+    }
+    for (const auto& [name, stage] : plan.stages) {
+        for (const auto& [tensor, type] : stage.inputs) {
+            if (Finding found = find("stages." + name + ".inputs." + tensor, type)) return found;
+        }
+        for (const auto& [tensor, type] : stage.outputs) {
+            if (Finding found = find("stages." + name + ".outputs." + tensor, type)) return found;
+        }
+    }
+    return std::nullopt;
+}
+
+/// The first name of a map that is none.
+template <class T>
+Finding first_name(const std::string& place, const Named<T>& things) {
+    for (const auto& [name, _] : things) {
+        if (const Finding fault = name_fault(name)) return place + ": " + *fault;
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> plan_paths(const Plan& plan) {
+    std::vector<std::pair<std::string, std::string>> found;
+    for (const auto& [name, value] : plan.values) {
+        if (value.file) found.emplace_back("values." + bare(name) + ".file", *value.file);
+    }
+    for (const auto& [name, stage] : plan.stages) {
+        for (const auto& [backend, path] : stage.engines) {
+            found.emplace_back("stages." + bare(name) + ".engines." + bare(backend), path);
+        }
+    }
+    return found;
+}
+
+Finding name_fault(const std::string& name) {
+    if (!name.empty() && name.size() <= longest_name &&
+        name.find_first_not_of(name_characters) == name.npos) {
+        return std::nullopt;
+    }
+    return "expected 1 to 200 characters out of A-Z a-z 0-9 _ . : / -, found " + shown(name);
+}
+
+Finding plan_name_fault(const std::string& name) {
+    if (Finding fault = name_fault(name)) return fault;
+    if (name.find_first_of("/:") != name.npos) {
+        return "the name of a plan has no '/' and no ':', found " + shown(name);
+    }
+    if (name[0] == '.') {
+        return "the name of a plan does not begin with '.', found " + shown(name);
+    }
+    return std::nullopt;
+}
+
+Finding rule_3_paths(const Plan& plan) {
+    for (const auto& [place, path] : plan_paths(plan)) {
+        if (const auto fault = path_fault(path)) {
+            return place + ": path " + shown(path) + " " + *fault;
+        }
+    }
+    return std::nullopt;
+}
+
+Finding rule_5_names(const Plan& plan) {
+    if (const Finding fault = plan_name_fault(plan.name)) return "name: " + *fault;
+    if (Finding found = first_name("values", plan.values)) return found;
+    for (const auto& [name, value] : plan.values) {
+        if (!value.tensor) continue;
+        if (const Finding fault = name_fault(*value.tensor)) {
+            return "values." + name + ".tensor: " + *fault;
+        }
+    }
+    if (Finding found = first_name("stages", plan.stages)) return found;
+    for (const auto& [name, stage] : plan.stages) {
+        const std::string place = "stages." + name;
+        if (Finding found = first_name(place + ".inputs", stage.inputs)) return found;
+        if (Finding found = first_name(place + ".outputs", stage.outputs)) return found;
+        if (Finding found = first_name(place + ".weights", stage.weights)) return found;
+        if (Finding found = first_name(place + ".engines", stage.engines)) return found;
+    }
+    return std::nullopt;
+}
+
+Finding rule_6_words(const Plan& plan) {
+    for (const auto& [name, value] : plan.values) {
+        if (std::find(value_kinds.begin(), value_kinds.end(), value.kind) == value_kinds.end()) {
+            return "values." + name + ".kind: " +
+                   unknown_word("kind", value.kind, words(value_kinds));
+        }
+    }
+    return first_type(plan, [](const std::string& place, const Type& type) -> Finding {
+        if (dtype_named(type.dtype)) return std::nullopt;
+        return place + ".dtype: " + unknown_word("dtype", type.dtype, dtype_words());
+    });
+}
+
+Finding rule_7_sizes(const Plan& plan) {
+    const auto fault = [](const std::string& place, const Type& type) -> Finding {
+        const std::size_t axes = type.shape.size();
+        if (axes > max_axes) {
+            return place + ".shape: " + std::to_string(axes) + " axes, expected at most " +
+                   std::to_string(max_axes);
+        }
+        for (const std::int64_t axis : type.shape) {
+            if (axis < 1 || axis > max_axis) {
+                return place + ".shape: an axis of " + std::to_string(axis) +
+                       ", expected axes of 1 to 2^31-1";
+            }
+        }
+        if (bytes_of(type) <= max_bytes) return std::nullopt;
+        return place + ": " + type_text(type) + " has more bytes than 2^40";
+    };
+    if (Finding found = first_type(plan, fault)) return found;
+    if (plan.arena_bytes <= max_bytes) return std::nullopt;
+    return "arena_bytes: " + std::to_string(plan.arena_bytes) + ", expected at most 2^40";
+}
+
+Finding rule_8_fields(const Plan& plan) {
+    for (const auto& [name, value] : plan.values) {
+        const bool constant = value.kind == "constant";
+        const std::string of_kind = "values." + name + ": kind " + value.kind;
+        const std::pair<const char*, bool> fields[] = {{"file", value.file.has_value()},
+                                                       {"tensor", value.tensor.has_value()},
+                                                       {"offset", value.offset.has_value()}};
+        for (const auto& [field, given] : fields) {
+            const bool needed = constant == (field != std::string_view("offset"));
+            if (needed && !given) return of_kind + " needs the field " + shown(field);
+            if (!needed && given) return of_kind + " has no field " + shown(field);
+        }
+        if (value.feed && value.kind != "scratch") {
+            return "values." + name + ": 'feed' stands at kind scratch only, found kind " +
+                   value.kind;
+        }
+    }
+    return std::nullopt;
+}
+
+Finding rule_9_offsets(const Plan& plan) {
+    for (const auto& [name, value] : plan.values) {
+        if (!value.offset) continue;
+        if (*value.offset % alignment != 0) {
+            return "values." + name + ".offset: " + std::to_string(*value.offset) +
+                   " is no multiple of " + std::to_string(alignment);
+        }
+        const std::int64_t end = *value.offset + bytes_of(value.type);  // at most 2^53 + 2^40
+        if (end > plan.arena_bytes) {
+            return "values." + name + ": ends at byte " + std::to_string(end) + " of an arena of " +
+                   std::to_string(plan.arena_bytes);
+        }
+    }
+    return std::nullopt;
+}
+
+Finding rule_10_constants(const Plan& plan, const Constants& constants) {
+    for (const auto& [name, value] : plan.values) {
+        if (!value.file || !value.tensor) continue;
+        const std::optional<Type> found = constants(*value.file, *value.tensor);
+        if (!found) {
+            return "values." + name + ": " + shown(*value.file) + " holds no tensor " +
+                   shown(*value.tensor);
+        }
+        if (*found != value.type) {
+            return "values." + name + ": expected " + type_text(value.type) + ", found " +
+                   type_text(*found) + " in " + shown(*value.file);
+        }
+    }
+    return std::nullopt;
+}
+
+}  // namespace keepstep::internal

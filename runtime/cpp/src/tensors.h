@@ -1,0 +1,46 @@
+// Tensors in safetensors files, mapped and not copied.
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "memory.h"
+#include "plan.h"
+
+namespace keepstep::internal {
+
+/// One safetensors file, its whole header checked. Any thread may use it.
+class TensorFile {
+  public:
+    /// Maps a file; `where` names it in messages. Throws a bundle error (rule 10) when it is no
+    /// safetensors file, and a `std::system_error` when it cannot be read.
+    TensorFile(const std::string& path, const std::string& where);
+
+    /// The type of a tensor; nothing when there is no such one. Foreign dtypes keep their own name.
+    std::optional<Type> type(const std::string& name) const;
+
+    /// The first byte of a tensor that there is, aligned for its elements.
+    const std::byte* data(const std::string& name) const;
+
+  private:
+    struct Entry {
+        Type type;
+        std::size_t item_bytes = 1;
+        std::size_t begin = 0;  // in the file
+        std::size_t bytes = 0;
+    };
+    Entry read_entry(const class Node& node) const;
+    void read_header(const std::string& where);
+
+    Pages pages_;
+    std::map<std::string, Entry> entries_;
+    // Copies of those that do not lie as their elements need it: from another writer than ours.
+    mutable std::mutex copying_;
+    mutable std::map<std::string, std::unique_ptr<std::byte[]>> copies_;
+};
+
+}  // namespace keepstep::internal

@@ -1,0 +1,53 @@
+#!/bin/sh
+# Builds the C++ runtime and runs its tests: test.sh PRESET, one of CMakePresets.json.
+#
+# Headers that are not installed are taken from the system's packages and unpacked in the build
+# folder, without root. Where that cannot be done the tests are skipped with one line that says why.
+set -eu
+
+preset=$1
+cd "$(dirname "$0")"
+build=../../build/cpp
+packages=$build/packages
+wanted="nlohmann-json3-dev doctest-dev"
+unset MAKEFLAGS MFLAGS MAKELEVEL # cmake starts a build of its own
+if command -v ninja > /dev/null; then export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"; fi
+
+skip() {
+    echo "C++ tests skipped: $1"
+    exit 0
+}
+
+headers_found() {
+    printf '#include <nlohmann/json.hpp>\n#include <doctest/doctest.h>\n' |
+        "$compiler" -std=c++17 -isystem $packages/usr/include -x c++ -E - > /dev/null 2>&1
+}
+
+take_packages() {
+    mkdir -p $packages
+    cd $packages
+    # shellcheck disable=SC2086 # two words
+    apt-get download $wanted > download.log 2>&1 &&
+        for file in *.deb; do dpkg -x "$file" .; done
+    cd - > /dev/null
+}
+
+oldest=3.22 # of cmake
+compiler=${CXX:-c++}
+command -v "$compiler" > /dev/null || skip "no C++ compiler; install one, such as g++"
+for tool in cmake ctest; do
+    command -v $tool > /dev/null || skip "no $tool; install cmake $oldest or later"
+done
+found=$(cmake --version | sed -n 's/^cmake version //p')
+[ "$(printf '%s\n' $oldest "$found" | sort -V | head -n 1)" = $oldest ] ||
+    skip "cmake is version $found; install $oldest or later"
+mkdir -p $build
+headers_found || take_packages || true
+headers_found || skip "no headers of nlohmann-json and doctest; install $wanted"
+
+cmake --preset "$preset" > $build/configure.log 2>&1 || {
+    cat $build/configure.log
+    exit 1
+}
+cmake --build --preset "$preset" --parallel "$(getconf _NPROCESSORS_ONLN)"
+ctest --preset "$preset"

@@ -1,0 +1,105 @@
+#include <doctest/doctest.h>
+
+#include <cstring>
+
+#include "keepstep/keepstep.h"
+#include "toy_bundle.h"
+
+namespace keepstep::tests {
+namespace {
+
+/// Checks an error's code and that its message holds `part`, and frees it.
+void check_error(keepstep_error* error, keepstep_code code, const char* part, int rule = 0) {
+    REQUIRE(error != nullptr);
+    CHECK(keepstep_error_code(error) == code);
+    CHECK(keepstep_error_rule(error) == rule);
+    CHECK_MESSAGE(std::strstr(keepstep_error_message(error), part) != nullptr,
+                  keepstep_error_message(error));
+    keepstep_error_free(error);
+}
+
+struct Toy {
+    Toy() {
+        write_bundle(temporary.path());
+        REQUIRE(keepstep_bundle_open(temporary.path().c_str(), nullptr, &bundle) == nullptr);
+        REQUIRE(keepstep_player_open(bundle, "toy", "null", &player) == nullptr);
+    }
+    ~Toy() {
+        keepstep_bundle_free(bundle);
+        keepstep_player_free(player);
+    }
+
+    TemporaryFolder temporary;
+    keepstep_bundle* bundle = nullptr;
+    keepstep_player* player = nullptr;
+};
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Toy, "a plan is played through the C interface") {
+    CHECK(keepstep_bundle_plan_count(bundle) == 1);
+    CHECK(std::strcmp(keepstep_bundle_plan(bundle, 0), "toy") == 0);
+    CHECK(keepstep_bundle_plan(bundle, 1) == nullptr);
+    CHECK(keepstep_player_count(player, KEEPSTEP_INPUT) == 2);
+    CHECK(keepstep_player_count(player, KEEPSTEP_FEED) == 1);
+    CHECK(keepstep_player_count(player, KEEPSTEP_OUTPUT) == 2);
+    keepstep_tensor ids;
+    keepstep_tensor noise;
+    keepstep_tensor image;
+    REQUIRE(keepstep_player_tensor(player, KEEPSTEP_INPUT, 0, &ids) == nullptr);
+    REQUIRE(keepstep_player_tensor(player, KEEPSTEP_INPUT, 1, &noise) == nullptr);
+    REQUIRE(keepstep_player_tensor(player, KEEPSTEP_OUTPUT, 1, &image) == nullptr);
+    CHECK(std::strcmp(noise.name, "noise") == 0);
+    CHECK(noise.dtype == KEEPSTEP_FLOAT32);
+    CHECK(noise.axes == 2);
+    CHECK(noise.shape[1] == 4);
+    CHECK(noise.bytes == 16);
+    const float mine[4] = {1, 2, 3, 4};
+    noise.data = const_cast<float*>(mine);
+    std::uint8_t picture[4] = {7, 7, 7, 7};
+    image.data = picture;
+    const keepstep_tensor inputs[] = {ids, noise};
+    CHECK(keepstep_player_run(player, inputs, 2, &image, 1) == nullptr);
+    CHECK(picture[0] == 0);
+}
+
+TEST_CASE_FIXTURE(Toy, "errors tell who can mend them, and nothing is made") {
+    keepstep_bundle* no_bundle = bundle;
+    check_error(keepstep_bundle_open("nothing", nullptr, &no_bundle), KEEPSTEP_BUNDLE_ERROR,
+                "no such folder");
+    CHECK(no_bundle == nullptr);
+    check_error(keepstep_bundle_open(nullptr, nullptr, &no_bundle), KEEPSTEP_INPUT_ERROR, "NULL");
+    keepstep_player* no_player = player;
+    check_error(keepstep_player_open(bundle, "x", "null", &no_player), KEEPSTEP_INPUT_ERROR,
+                "has no plan 'x'");
+    CHECK(no_player == nullptr);
+    check_error(keepstep_player_open(bundle, "toy", "x", &no_player), KEEPSTEP_BACKEND_ERROR,
+                "no backend 'x'");
+    check_error(keepstep_player_open(nullptr, "toy", "x", &no_player), KEEPSTEP_INPUT_ERROR,
+                "NULL");
+    keepstep_tensor tensor{};
+    check_error(keepstep_player_tensor(player, KEEPSTEP_FEED, 1, &tensor), KEEPSTEP_INPUT_ERROR,
+                "beyond the last");
+    check_error(keepstep_player_tensor(player, static_cast<keepstep_role>(3), 0, &tensor),
+                KEEPSTEP_INPUT_ERROR, "beyond the last");
+    check_error(keepstep_player_run(player, nullptr, 1, nullptr, 0), KEEPSTEP_INPUT_ERROR, "NULL");
+    check_error(keepstep_player_run(player, &tensor, 1, nullptr, 0), KEEPSTEP_INPUT_ERROR,
+                "no input ''");
+    check_error(keepstep_player_run(player, &tensor, 1000, nullptr, 0), KEEPSTEP_INPUT_ERROR,
+                "more tensors");
+}
+
+TEST_CASE_FIXTURE(Toy, "hashes are looked at unless they are skipped") {
+    std::string content = read(temporary.path() / "weights.safetensors");
+    content.back() ^= 1;
+    write(temporary.path() / "weights.safetensors", content);
+    keepstep_bundle* other = nullptr;
+    check_error(keepstep_bundle_open(temporary.path().c_str(), nullptr, &other),
+                KEEPSTEP_BUNDLE_ERROR, "SHA-256", 4);
+    keepstep_bundle_options options{};
+    options.skip_hashes = 1;
+    CHECK(keepstep_bundle_open(temporary.path().c_str(), &options, &other) == nullptr);
+    keepstep_bundle_free(other);
+}
+
+}  // namespace keepstep::tests
