@@ -66,6 +66,9 @@ GRAMMAR: dict[str, Mutation] = {
     "01-timestep-of-400-digits": put("steps", 0, "timestep", 10**400),
     "01-kept-is-a-float": put("steps", 0, "kept", 12.0),
     "01-half-of-a-surrogate-pair": put("name", "\ud800"),
+    "01-half-of-a-surrogate-pair-in-a-newer-file": both(
+        put("keepstep", 2), put("steps", 0, "timestep", ["\ud800"])
+    ),
     # 2: version
     "02-newer": put("keepstep", 2),
     "02-newer-with-new-fields": both(put("keepstep", 3), put("graphs", []), drop("steps")),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any, NoReturn
@@ -19,6 +20,7 @@ from keepstep.runtime.wording import bare, did_you_mean, listed, shown
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 16
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 MAX_INT = 2**53  # the largest up to which every JSON reader has every integer
 
 
@@ -67,10 +69,10 @@ class Node:
         return isinstance(self._value, list)
 
     def text(self) -> str:
-        """Give a string of Unicode characters, without halves of surrogate pairs."""
+        """Give a string."""
         if not isinstance(self._value, str):
             self.expected("a string")
-        return self._unicode(self._value)
+        return self._value
 
     def integer(self) -> int:
         """Give an int in 0 … 2⁵³; `true` and `1.0` are none."""
@@ -95,7 +97,7 @@ class Node:
     def items(self) -> Iterator[tuple[str, Node]]:
         """Give the members of an object whose keys are names."""
         for key, value in self._object().items():
-            yield self._unicode(key), Node(value, key, self)
+            yield key, Node(value, key, self)
 
     def elements(self) -> Iterator[Node]:
         """Give the elements of a list."""
@@ -129,20 +131,31 @@ class Node:
             self.expected("an object")
         return self._value
 
-    def _unicode(self, text: str) -> str:
+    def refuse_half_pairs(self) -> None:
+        """Refuse strings, and keys of objects, that hold half of a surrogate pair."""
+        if isinstance(self._value, str):
+            self._refuse_half_pair(self._value)
+        elif isinstance(self._value, dict):
+            for key, member in self.items():
+                self._refuse_half_pair(key)
+                member.refuse_half_pairs()
+        elif isinstance(self._value, list):
+            for element in self.elements():
+                element.refuse_half_pairs()
+
+    def _refuse_half_pair(self, text: str) -> None:
         if not text.isascii():
             try:
                 text.encode()
             except UnicodeEncodeError:
                 self.refuse(f"{shown(text)} is no Unicode text: half of a surrogate pair")
-        return text
 
 
 def load(text: str | bytes, where: str) -> Node:
     """Parse one JSON object; `where` is the file's name for messages.
 
-    Raises `BundleError` (rule 1) for what is too large, nested too deep or no JSON object, and
-    for keys that repeat.
+    Raises `BundleError` (rule 1) for what is too large, nested too deep or no JSON object, for
+    keys that repeat, and for halves of surrogate pairs.
     """
     root = Node(None, where)
     data = text.encode(errors="surrogatepass") if isinstance(text, str) else text
@@ -172,7 +185,10 @@ def load(text: str | bytes, where: str) -> Node:
         root.refuse(f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}{cut}")
     if not isinstance(value, dict):
         root.refuse(f"expected one JSON object, found {_described(value)}")
-    return Node(value, where)
+    parsed = Node(value, where)
+    if _ESCAPED_SURROGATE.search(data):  # in UTF-8 there is no other way to write one
+        parsed.refuse_half_pairs()
+    return parsed
 
 
 def _int(digits: str) -> int | float:
