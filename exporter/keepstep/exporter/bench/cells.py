@@ -15,7 +15,7 @@ from keepstep.runtime.plan import Call, Plan
 from keepstep.runtime.wording import listed, shown
 
 from ..conditioning import grey, run_inputs
-from ..verify import distance
+from ..verify import distance, golden_inputs
 from .setting import Setting
 
 
@@ -90,12 +90,7 @@ class CompiledCell:
         golden = self.bundle.golden(self.plan)
         if "outputs.latents" not in golden:
             return None
-        inputs = {
-            name.removeprefix("inputs."): array
-            for name, array in golden.items()
-            if name.startswith("inputs.")
-        }
-        latents = self._player.run(inputs)["latents"]
+        latents = self._player.run(golden_inputs(golden))["latents"]
         return distance(latents, golden["outputs.latents"], "float32")
 
     def close(self) -> None:

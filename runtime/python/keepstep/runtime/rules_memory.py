@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
 
+from keepstep.runtime.addresses import begin_in_value
 from keepstep.runtime.intervals import IntervalSet
 from keepstep.runtime.plan import Binding, Plan, TensorType
 from keepstep.runtime.wording import shown
@@ -36,8 +37,7 @@ def accesses(
     for tensor, binding in bound.items():
         value = plan.values[binding.value]
         if value.kind != "constant":
-            row_bytes = value.type.bytes // value.type.shape[0] if binding.row is not None else 0
-            start = (binding.row or 0) * row_bytes
+            start = begin_in_value(value, binding)
             found.append(Access(tensor, binding.value, start, start + tensors[tensor].bytes))
     return found
 

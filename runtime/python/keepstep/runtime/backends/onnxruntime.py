@@ -14,8 +14,8 @@ from keepstep.runtime.backends import Session, SupportsDLPack, engine_paths
 from keepstep.runtime.backends.onnxruntime_engine import (
     ORT_ERRORS,
     Weights,
-    bound,
     failed,
+    launches,
     load,
     session_options,
     stage_weights,
@@ -66,11 +66,8 @@ class OnnxRuntimeSession(Session):
         addresses = call_addresses(
             plan, arena.address, {part: a.ctypes.data for part, a in self._constants.items()}
         )
-        self._launches = [
-            (engines[call.stage].session, bound(engines[call.stage].session, stage, at, "cpu"))
-            for call, at in zip(plan.calls, addresses, strict=True)
-            if (stage := plan.stages[call.stage])
-        ]
+        sessions = {name: engine.session for name, engine in engines.items()}
+        self._launches = launches(plan, sessions, addresses, "cpu")
 
     def write(self, value: str, array: SupportsDLPack) -> None:
         """Copy into the arena."""

@@ -17,8 +17,8 @@ from keepstep.runtime.backends import engine_paths
 from keepstep.runtime.backends.cuda_session import CudaSession, exclusive
 from keepstep.runtime.backends.onnxruntime_engine import (
     ORT_ERRORS,
-    bound,
     failed,
+    launches,
     load,
     session_options,
     stage_weights,
@@ -67,11 +67,7 @@ class OnnxRuntimeCudaSession(CudaSession):
         self._on_device: list[Any] = []  # what sessions read and do not own
         self._on_cpu: list[str] = []  # stages with work for the CPU, which a graph does not repeat
         sessions = {name: self._session(bundle, name, path) for name, path in paths.items()}
-        self._launches = [
-            (sessions[call.stage], bound(sessions[call.stage], stage, addresses, "cuda"))
-            for call, addresses in zip(plan.calls, self._addresses, strict=True)
-            if (stage := plan.stages[call.stage])
-        ]
+        self._launches = launches(plan, sessions, self._addresses, "cuda")
 
     def launch(self, call: int) -> None:
         """Enqueue one call."""

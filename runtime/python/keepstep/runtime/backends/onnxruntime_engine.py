@@ -7,7 +7,7 @@ and copies nothing outside of ONNX Runtime's own kernels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,7 +97,20 @@ def load(
     return session
 
 
-def bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str) -> Any:
+def launches(
+    plan: Plan,
+    sessions: Mapping[str, Any],
+    addresses: Sequence[Mapping[str, int]],
+    device: str,
+) -> list[tuple[Any, Any]]:
+    """For every call its session, and the binding of its tensors to `addresses` on `device`."""
+    return [
+        (sessions[call.stage], _bound(sessions[call.stage], plan.stages[call.stage], at, device))
+        for call, at in zip(plan.calls, addresses, strict=True)
+    ]
+
+
+def _bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str) -> Any:
     """A binding of every tensor of a call to its memory on "cpu" or "cuda"."""
     binding = session.io_binding()
     for types, bind in (

@@ -73,9 +73,10 @@ class TensorRTSession(CudaSession):
         self._contexts = {name: engine.context(places[name]) for name, engine in engines.items()}
         needed = [_scratch_bytes(engines[name], c) for name, c in self._contexts.items()]
         self._scratch = DeviceMemory(max(needed, default=0) or ALIGNMENT)
+        constants = self._values.constants
         for name, context in self._contexts.items():
             context.set_device_memory(self._scratch.address, self._scratch.bytes)
-            weights = weight_addresses(plan, name, self._values.constants)
+            weights = weight_addresses(plan, name, constants)
             _set_addresses(context, weights, places[name])
 
     def launch(self, call: int) -> None:
