@@ -43,7 +43,8 @@ int main(int count, char** arguments) {
     }
     std::sort(seconds.begin(), seconds.end());
     const double microseconds = 1e6 * seconds[runs / 2];
-    std::printf("%zu calls, median of %d runs: %.2f us a run, %.3f us a call\n", player->calls(),
-                runs, microseconds, microseconds / static_cast<double>(player->calls()));
+    std::printf("%zu calls, median of %d runs: %.2f us a run, %.3f us a call\n", player->calls().size(),
+                runs, microseconds,
+                microseconds / static_cast<double>(player->calls().size()));
     return 0;
 }

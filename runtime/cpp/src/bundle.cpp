@@ -54,11 +54,17 @@ Result<ConstTensor> Bundle::tensor(std::string_view file, std::string_view name)
     });
 }
 
-Result<Player> Bundle::player(std::string_view plan, std::string_view backend) const noexcept {
+Result<Player> Bundle::player(std::string_view plan, std::string_view backend,
+                              const PlayerOptions& options) const noexcept {
     return guarded([&] {
+        if (options.threads < 0) {
+            internal::throw_input_error("threads: expected 1 or more, or 0 for the backend's "
+                                        "choice, found " +
+                                        std::to_string(options.threads));
+        }
         const internal::Plan& checked = impl_->folder->plan(std::string(plan));
         return Player(
-            std::make_unique<Player::Impl>(impl_->folder, checked, std::string(backend)));
+            std::make_unique<Player::Impl>(impl_->folder, checked, std::string(backend), options));
     });
 }
 

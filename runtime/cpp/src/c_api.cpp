@@ -29,6 +29,7 @@ struct keepstep_player {
     }
 
     keepstep::Player player;
+    keepstep::Progress progress;
     std::atomic_flag playing = ATOMIC_FLAG_INIT;
     // Of the run that is played, with room for every tensor once: a run allocates nothing.
     std::vector<keepstep::ConstTensor> inputs;
@@ -37,8 +38,9 @@ struct keepstep_player {
 
 namespace {
 
-static_assert(static_cast<int>(StatusCode::internal_error) == KEEPSTEP_INTERNAL_ERROR);
+static_assert(static_cast<int>(StatusCode::cancelled) == KEEPSTEP_CANCELLED);
 static_assert(static_cast<int>(keepstep::DType::boolean) == KEEPSTEP_BOOL);
+static_assert(static_cast<int>(keepstep::Device::cuda) == KEEPSTEP_CUDA);
 static_assert(keepstep::Shape::max_axes == KEEPSTEP_MAX_AXES);
 
 /// What is told where there is no memory left to tell it.
@@ -75,7 +77,32 @@ template <class Tensor>
 Tensor tensor_of(const keepstep_tensor& given) noexcept {
     // More axes than a plan can have are counted, and none beyond the last is read.
     return {given.name == nullptr ? "" : given.name, static_cast<keepstep::DType>(given.dtype),
-            keepstep::Shape(given.shape, given.axes), given.data, given.bytes};
+            keepstep::Shape(given.shape, given.axes), given.data, given.bytes,
+            static_cast<keepstep::Device>(given.device)};
+}
+
+/// Calls `play` with the tensors of a run, in memory that the player has for them.
+template <class Play>
+keepstep_error* played(keepstep_player* player, const keepstep_tensor* inputs, size_t input_count,
+                       const keepstep_tensor* outputs, size_t output_count, Play&& play) noexcept {
+    return error_of(keepstep::internal::guarded_status([&] {
+        if ((inputs == nullptr && input_count != 0) || (outputs == nullptr && output_count != 0)) {
+            keepstep::internal::throw_input_error("expected tensors, found NULL");
+        }
+        const keepstep::internal::Alone alone(player->playing);
+        if (input_count > player->inputs.capacity() || output_count > player->outputs.capacity()) {
+            keepstep::internal::throw_input_error("more tensors than the plan has");
+        }
+        player->inputs.clear();
+        for (size_t i = 0; i < input_count; ++i) {
+            player->inputs.push_back(tensor_of<keepstep::ConstTensor>(inputs[i]));
+        }
+        player->outputs.clear();
+        for (size_t i = 0; i < output_count; ++i) {
+            player->outputs.push_back(tensor_of<keepstep::MutableTensor>(outputs[i]));
+        }
+        play();
+    }));
 }
 
 }  // namespace
@@ -118,15 +145,23 @@ const char* keepstep_bundle_plan(const keepstep_bundle* bundle, size_t index) {
 
 void keepstep_bundle_free(keepstep_bundle* bundle) { delete bundle; }
 
+const char* keepstep_backend(size_t index) {
+    const auto& names = keepstep::backends();
+    return index < names.size() ? names[index].c_str() : nullptr;
+}
+
 keepstep_error* keepstep_player_open(const keepstep_bundle* bundle, const char* plan,
-                                     const char* backend, keepstep_player** player) {
+                                     const char* backend, const keepstep_player_options* options,
+                                     keepstep_player** player) {
     if (player == nullptr) return input_error("player: expected a place for it, found NULL");
     *player = nullptr;
     if (bundle == nullptr || plan == nullptr || backend == nullptr) {
         return input_error("expected a bundle, the name of a plan and of a backend, found NULL");
     }
     auto opened = keepstep::internal::guarded([&] {
-        auto made = bundle->bundle.player(plan, backend);
+        keepstep::PlayerOptions how;
+        if (options != nullptr) how = {options->threads, options->cuda_stream};
+        auto made = bundle->bundle.player(plan, backend, how);
         throw_unless_ok(made.status());
         return std::make_unique<keepstep_player>(*std::move(made));
     });
@@ -139,6 +174,18 @@ size_t keepstep_player_count(const keepstep_player* player, keepstep_role role) 
     return types(player->player, role).size();
 }
 
+size_t keepstep_player_call_count(const keepstep_player* player) {
+    return player->player.calls().size();
+}
+
+keepstep_error* keepstep_player_call(const keepstep_player* player, size_t index,
+                                     keepstep_call* call) {
+    const auto& calls = player->player.calls();
+    if (index >= calls.size()) return input_error("call: an index beyond the last");
+    *call = {calls[index].stage.c_str(), calls[index].step, calls[index].kind.c_str()};
+    return nullptr;
+}
+
 keepstep_error* keepstep_player_tensor(keepstep_player* player, keepstep_role role, size_t index,
                                        keepstep_tensor* tensor) {
     const auto& known = types(player->player, role);
@@ -147,32 +194,45 @@ keepstep_error* keepstep_player_tensor(keepstep_player* player, keepstep_role ro
     auto memory = player->player.memory(type.name);
     if (!memory.ok()) return error_of(memory.status());
     *tensor = {type.name.c_str(), static_cast<int32_t>(type.dtype),
-               static_cast<uint32_t>(type.shape.size()), {}, memory->data, memory->bytes};
+               static_cast<uint32_t>(type.shape.size()), {}, memory->data, memory->bytes,
+               static_cast<int32_t>(memory->device)};
     std::copy(type.shape.begin(), type.shape.end(), tensor->shape);
     return nullptr;
+}
+
+void keepstep_player_watch(keepstep_player* player, keepstep_progress progress, void* user) {
+    // A pointer to a function and one to data fit into std::function: nothing is allocated.
+    player->progress = nullptr;
+    if (progress == nullptr) return;
+    player->progress = [progress, user](size_t done, size_t all) {
+        return progress(done, all, user) != 0;
+    };
 }
 
 keepstep_error* keepstep_player_run(keepstep_player* player, const keepstep_tensor* inputs,
                                     size_t input_count, const keepstep_tensor* outputs,
                                     size_t output_count) {
-    return error_of(keepstep::internal::guarded_status([&] {
-        if ((inputs == nullptr && input_count != 0) || (outputs == nullptr && output_count != 0)) {
-            keepstep::internal::throw_input_error("expected tensors, found NULL");
+    return played(player, inputs, input_count, outputs, output_count, [&] {
+        throw_unless_ok(player->player.run(player->inputs, player->outputs, player->progress));
+    });
+}
+
+keepstep_error* keepstep_player_profile(keepstep_player* player, const keepstep_tensor* inputs,
+                                        size_t input_count, const keepstep_tensor* outputs,
+                                        size_t output_count, double* seconds,
+                                        double* call_seconds) {
+    return played(player, inputs, input_count, outputs, output_count, [&] {
+        if (seconds == nullptr || call_seconds == nullptr) {
+            keepstep::internal::throw_input_error("expected places for the seconds, found NULL");
         }
-        const keepstep::internal::Alone alone(player->playing);
-        if (input_count > player->inputs.capacity() || output_count > player->outputs.capacity()) {
-            keepstep::internal::throw_input_error("more tensors than the plan has");
+        const auto profile = player->player.profile(player->inputs, player->outputs);
+        throw_unless_ok(profile.status());
+        *seconds = profile->seconds;
+        std::fill_n(call_seconds, player->player.calls().size(), 0.0);
+        for (const keepstep::CallTime& time : profile->calls) {
+            call_seconds[time.call] = time.seconds;
         }
-        player->inputs.clear();
-        for (size_t i = 0; i < input_count; ++i) {
-            player->inputs.push_back(tensor_of<keepstep::ConstTensor>(inputs[i]));
-        }
-        player->outputs.clear();
-        for (size_t i = 0; i < output_count; ++i) {
-            player->outputs.push_back(tensor_of<keepstep::MutableTensor>(outputs[i]));
-        }
-        throw_unless_ok(player->player.run(player->inputs, player->outputs));
-    }));
+    });
 }
 
 void keepstep_player_free(keepstep_player* player) { delete player; }

@@ -1,6 +1,7 @@
 // Failures inside of the library: thrown where they are found, turned into a Status at its edge.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <utility>
 
@@ -21,6 +22,9 @@ struct Error {
 [[noreturn]] void throw_input_error(std::string message);
 /// A backend cannot run here, or failed.
 [[noreturn]] void throw_backend_error(std::string message);
+
+/// The caller ended a run after `done` calls.
+[[noreturn]] void throw_cancelled(std::size_t done);
 
 /// The exception that is being handled, as a Status.
 Status caught() noexcept;

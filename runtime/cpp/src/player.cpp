@@ -1,6 +1,6 @@
 #include "keepstep/player.h"
 
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
 #include "alone.h"
@@ -26,11 +26,11 @@ std::vector<std::string> names(const std::vector<TensorType>& types) {
 }  // namespace
 
 Player::Impl::Impl(std::shared_ptr<internal::BundleFolder> folder, const internal::Plan& plan,
-                   const std::string& backend)
+                   const std::string& backend, const PlayerOptions& options)
     : bundle(std::move(folder)),
       plan_name(plan.name),
       program(plan),
-      session(internal::open_session(*bundle, plan, backend)),
+      session(internal::open_session(*bundle, plan, backend, options)),
       given(program.slots.size()),
       taken(program.slots.size()) {
     launches.reserve(program.calls.size());
@@ -41,6 +41,11 @@ Player::Impl::Impl(std::shared_ptr<internal::BundleFolder> folder, const interna
                                          : slot->kind == Slot::Kind::feed ? feeds
                                                                           : outputs;
         types.push_back(slot->type);
+    }
+    for (const internal::Call& call : plan.calls) {
+        const bool is_step = call.step.has_value();
+        calls.push_back({call.stage, call.step.value_or(-1),
+                         is_step ? plan.steps[static_cast<std::size_t>(*call.step)].kind : ""});
     }
 }
 
@@ -70,30 +75,79 @@ void Player::Impl::check(Span<ConstTensor> tensors, Span<MutableTensor> results)
     for (const ConstTensor& tensor : tensors) {
         const Slot& found = slot("input", tensor.name, false);
         internal::check_tensor("input", tensor, found.type);
-        internal::check_elements(tensor);
+        check_device("input", tensor);
+        if (tensor.device == Device::host) internal::check_elements(tensor);
         once(given, found);
     }
     for (const MutableTensor& result : results) {
         const Slot& found = slot("output", result.name, true);
         internal::check_tensor("output", result, found.type);
+        check_device("output", result);
         once(taken, found);
     }
     internal::calls_to_launch(program, given, launches);
 }
 
-void Player::Impl::play(Span<ConstTensor> tensors, Span<MutableTensor> results) {
+void Player::Impl::check_device(const char* what, const ConstTensor& tensor) const {
+    if (tensor.device == Device::host || tensor.device == session->device()) return;
+    internal::throw_input_error(std::string(what) + " " + internal::shown(tensor.name) +
+                                " is said to lie on a GPU, and this player has none: give host "
+                                "memory, or play with a backend for GPUs");
+}
+
+void Player::Impl::write(Span<ConstTensor> tensors) {
+    for (const ConstTensor& tensor : tensors) {
+        std::byte* memory = session->memory(program.find(tensor.name)->value);
+        if (tensor.data != memory) session->write(memory, tensor);
+    }
+}
+
+void Player::Impl::read(Span<MutableTensor> results) {
+    for (const MutableTensor& result : results) {
+        const std::byte* memory = session->memory(program.find(result.name)->value);
+        if (result.data != memory) session->read(result, memory);
+    }
+}
+
+void Player::Impl::play(Span<ConstTensor> tensors, Span<MutableTensor> results,
+                        const Progress& progress) {
+    const auto in_host = [](const auto& tensor) { return tensor.device == Device::host; };
+    const internal::Alone alone(playing);
+    check(tensors, results);
+    write(tensors);
+    if (!progress) {
+        session->play(launches);
+    } else {
+        for (std::size_t done = 0; done < launches.size();) {
+            session->launch(launches[done]);
+            session->wait();
+            if (!progress(++done, launches.size())) internal::throw_cancelled(done);
+        }
+    }
+    read(results);
+    session->finish(std::any_of(tensors.begin(), tensors.end(), in_host) ||
+                    std::any_of(results.begin(), results.end(), in_host));
+}
+
+Profile Player::Impl::profile(Span<ConstTensor> tensors, Span<MutableTensor> results) {
     const internal::Alone alone(playing);
     check(tensors, results);
     for (const ConstTensor& tensor : tensors) {
-        std::byte* memory = session->memory(program.find(tensor.name)->value);
-        // The caller's memory may overlap: it may be the player's own.
-        if (tensor.data != memory) std::memmove(memory, tensor.data, tensor.bytes);
+        if (tensor.data != session->memory(program.find(tensor.name)->value)) continue;
+        internal::throw_input_error("input " + internal::shown(tensor.name) +
+                                    " lies in the player's own memory, which the runs of a "
+                                    "profile overwrite: give memory of your own");
     }
-    for (const std::size_t call : launches) session->launch(call);
-    for (const MutableTensor& result : results) {
-        const std::byte* memory = session->memory(program.find(result.name)->value);
-        if (result.data != memory) std::memmove(result.data, memory, result.bytes);
+    write(tensors);
+    const internal::Times times = session->timed(launches, [&] { write(tensors); });
+    read(results);
+    session->finish(true);
+    Profile profile;
+    profile.seconds = times.seconds;
+    for (std::size_t i = 0; i < launches.size(); ++i) {
+        profile.calls.push_back({launches[i], times.calls[i]});
     }
+    return profile;
 }
 
 Player::Player(std::unique_ptr<Impl> impl) noexcept : impl_(std::move(impl)) {}
@@ -104,19 +158,25 @@ Player::~Player() = default;
 const std::vector<TensorType>& Player::inputs() const noexcept { return impl_->inputs; }
 const std::vector<TensorType>& Player::feeds() const noexcept { return impl_->feeds; }
 const std::vector<TensorType>& Player::outputs() const noexcept { return impl_->outputs; }
-std::size_t Player::calls() const noexcept { return impl_->program.calls.size(); }
+const std::vector<Call>& Player::calls() const noexcept { return impl_->calls; }
 
 Result<MutableTensor> Player::memory(std::string_view name) noexcept {
     return guarded([&] {
         const Slot* found = impl_->program.find(name);
         const Slot& slot = found == nullptr ? impl_->slot("input", name, false) : *found;
         return MutableTensor{slot.type.name, slot.type.dtype, slot.type.shape,
-                             impl_->session->memory(slot.value), slot.type.bytes};
+                             impl_->session->memory(slot.value), slot.type.bytes,
+                             impl_->session->device()};
     });
 }
 
-Status Player::run(Span<ConstTensor> inputs, Span<MutableTensor> outputs) noexcept {
-    return guarded_status([&] { impl_->play(inputs, outputs); });
+Status Player::run(Span<ConstTensor> inputs, Span<MutableTensor> outputs,
+                   const Progress& progress) noexcept {
+    return guarded_status([&] { impl_->play(inputs, outputs, progress); });
+}
+
+Result<Profile> Player::profile(Span<ConstTensor> inputs, Span<MutableTensor> outputs) noexcept {
+    return guarded([&] { return impl_->profile(inputs, outputs); });
 }
 
 }  // namespace keepstep

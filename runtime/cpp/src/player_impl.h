@@ -17,13 +17,18 @@ namespace keepstep {
 // Its members are no part of what the library shows.
 struct __attribute__((visibility("hidden"))) Player::Impl {
     Impl(std::shared_ptr<internal::BundleFolder> folder, const internal::Plan& plan,
-         const std::string& backend);
+         const std::string& backend, const PlayerOptions& options);
 
     /// The slot that a tensor of a run is for. Throws an input error when there is none.
     const internal::Slot& slot(const char* what, std::string_view name, bool is_output) const;
     /// Refuses what does not fit, and finds out what is to be launched.
     void check(Span<ConstTensor> tensors, Span<MutableTensor> results);
-    void play(Span<ConstTensor> tensors, Span<MutableTensor> results);
+    /// Refuses memory where the session cannot reach it.
+    void check_device(const char* what, const ConstTensor& tensor) const;
+    void write(Span<ConstTensor> tensors);
+    void read(Span<MutableTensor> results);
+    void play(Span<ConstTensor> tensors, Span<MutableTensor> results, const Progress& progress);
+    Profile profile(Span<ConstTensor> tensors, Span<MutableTensor> results);
 
     std::shared_ptr<internal::BundleFolder> bundle;  // holds the constants that the session reads
     std::string plan_name;
@@ -32,6 +37,7 @@ struct __attribute__((visibility("hidden"))) Player::Impl {
     std::vector<TensorType> inputs;
     std::vector<TensorType> feeds;
     std::vector<TensorType> outputs;
+    std::vector<Call> calls;
 
     std::atomic_flag playing = ATOMIC_FLAG_INIT;
     // Of the run that is played, here so that it need not allocate.

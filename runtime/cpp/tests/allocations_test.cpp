@@ -60,7 +60,7 @@ TEST_CASE("a run through the C interface allocates nothing") {
     keepstep_bundle* bundle = nullptr;
     REQUIRE(keepstep_bundle_open(temporary.path().c_str(), nullptr, &bundle) == nullptr);
     keepstep_player* player = nullptr;
-    REQUIRE(keepstep_player_open(bundle, "toy", "null", &player) == nullptr);
+    REQUIRE(keepstep_player_open(bundle, "toy", "null", nullptr, &player) == nullptr);
     keepstep_tensor inputs[2];
     for (std::size_t i = 0; i < 2; ++i) {
         REQUIRE(keepstep_player_tensor(player, KEEPSTEP_INPUT, i, &inputs[i]) == nullptr);

@@ -22,7 +22,7 @@ struct Toy {
     Toy() {
         write_bundle(temporary.path());
         REQUIRE(keepstep_bundle_open(temporary.path().c_str(), nullptr, &bundle) == nullptr);
-        REQUIRE(keepstep_player_open(bundle, "toy", "null", &player) == nullptr);
+        REQUIRE(keepstep_player_open(bundle, "toy", "null", nullptr, &player) == nullptr);
     }
     ~Toy() {
         keepstep_bundle_free(bundle);
@@ -70,13 +70,13 @@ TEST_CASE_FIXTURE(Toy, "errors tell who can mend them, and nothing is made") {
     CHECK(no_bundle == nullptr);
     check_error(keepstep_bundle_open(nullptr, nullptr, &no_bundle), KEEPSTEP_INPUT_ERROR, "NULL");
     keepstep_player* no_player = player;
-    check_error(keepstep_player_open(bundle, "x", "null", &no_player), KEEPSTEP_INPUT_ERROR,
-                "has no plan 'x'");
+    check_error(keepstep_player_open(bundle, "x", "null", nullptr, &no_player),
+                KEEPSTEP_INPUT_ERROR, "has no plan 'x'");
     CHECK(no_player == nullptr);
-    check_error(keepstep_player_open(bundle, "toy", "x", &no_player), KEEPSTEP_BACKEND_ERROR,
-                "no backend 'x'");
-    check_error(keepstep_player_open(nullptr, "toy", "x", &no_player), KEEPSTEP_INPUT_ERROR,
-                "NULL");
+    check_error(keepstep_player_open(bundle, "toy", "x", nullptr, &no_player),
+                KEEPSTEP_BACKEND_ERROR, "no backend 'x'");
+    check_error(keepstep_player_open(nullptr, "toy", "x", nullptr, &no_player),
+                KEEPSTEP_INPUT_ERROR, "NULL");
     keepstep_tensor tensor{};
     check_error(keepstep_player_tensor(player, KEEPSTEP_FEED, 1, &tensor), KEEPSTEP_INPUT_ERROR,
                 "beyond the last");
@@ -87,6 +87,46 @@ TEST_CASE_FIXTURE(Toy, "errors tell who can mend them, and nothing is made") {
                 "no input ''");
     check_error(keepstep_player_run(player, &tensor, 1000, nullptr, 0), KEEPSTEP_INPUT_ERROR,
                 "more tensors");
+}
+
+TEST_CASE_FIXTURE(Toy, "runs are watched, ended and measured through the C interface") {
+    keepstep_tensor inputs[2];
+    float noise[4] = {1, 2, 3, 4};
+    std::int64_t ids[4] = {1, 2, 3, 4};
+    for (std::size_t i = 0; i < 2; ++i) {
+        REQUIRE(keepstep_player_tensor(player, KEEPSTEP_INPUT, i, &inputs[i]) == nullptr);
+    }
+    inputs[0].data = ids;
+    inputs[1].data = noise;
+    std::size_t told = 0;
+    keepstep_player_watch(
+        player,
+        [](std::size_t done, std::size_t, void* user) {
+            *static_cast<std::size_t*>(user) = done;
+            return done < 2 ? 1 : 0;
+        },
+        &told);
+    check_error(keepstep_player_run(player, inputs, 2, nullptr, 0), KEEPSTEP_CANCELLED, "after 2");
+    CHECK(told == 2);
+    keepstep_player_watch(player, nullptr, nullptr);
+    CHECK(keepstep_player_run(player, inputs, 2, nullptr, 0) == nullptr);
+    REQUIRE(keepstep_player_call_count(player) == 5);
+    double seconds = -1;
+    double call_seconds[5] = {-1, -1, -1, -1, -1};
+    CHECK(keepstep_player_profile(player, inputs, 2, nullptr, 0, &seconds, call_seconds) ==
+          nullptr);
+    CHECK(seconds >= 0);
+    for (const double call : call_seconds) CHECK(call >= 0);
+    keepstep_call call{};
+    CHECK(keepstep_player_call(player, 1, &call) == nullptr);
+    CHECK(call.step == 0);
+    CHECK(std::strcmp(call.kind, "full") == 0);
+    check_error(keepstep_player_call(player, 5, &call), KEEPSTEP_INPUT_ERROR, "beyond the last");
+}
+
+TEST_CASE("the C interface lists the backends of the build") {
+    CHECK(std::strcmp(keepstep_backend(0), "null") == 0);
+    CHECK(keepstep_backend(1000) == nullptr);
 }
 
 TEST_CASE_FIXTURE(Toy, "hashes are looked at unless they are skipped") {

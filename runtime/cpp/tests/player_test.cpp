@@ -1,5 +1,6 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -52,7 +53,11 @@ TEST_CASE_FIXTURE(Toy, "a player tells what it takes and gives, in the order of 
     CHECK(names(player().inputs()) == std::vector<std::string>{"token_ids", "noise"});
     CHECK(names(player().feeds()) == std::vector<std::string>{"prompt_embeds"});
     CHECK(names(player().outputs()) == std::vector<std::string>{"latents", "image"});
-    CHECK(player().calls() == 5);
+    CHECK(player().calls().size() == 5);
+    CHECK(player().calls()[0].stage == "text");
+    CHECK(player().calls()[0].step == -1);
+    CHECK(player().calls()[1].step == 0);
+    CHECK(player().calls()[1].kind == "full");
     CHECK(player().inputs()[0].dtype == DType::int64);
     CHECK(player().inputs()[0].shape == Shape{1, 4});
     CHECK(player().inputs()[0].bytes == 32);
@@ -186,9 +191,82 @@ TEST_CASE("infinite halves and bools that are none are found") {
     CHECK_FALSE(refused(DType::uint8, {0xFF}));
 }
 
+TEST_CASE_FIXTURE(Toy, "progress is told of every call that is launched, and may end the run") {
+    std::vector<std::size_t> told;
+    const auto watch = [&](std::size_t done, std::size_t all) {
+        CHECK(all == 4);
+        told.push_back(done);
+        return done < 3;
+    };
+    const Status status = player().run({noise_tensor, embeds_tensor}, {}, watch);
+    CHECK(status.code() == StatusCode::cancelled);
+    CHECK(contains(status.message(), "after 3 calls"));
+    CHECK(told == std::vector<std::size_t>{1, 2, 3});
+    CHECK(player().run({noise_tensor, embeds_tensor}).ok());  // nothing remains of it
+}
+
+TEST_CASE_FIXTURE(Toy, "a profile has the time of every call that was launched, and the outputs") {
+    std::vector<float> latents(4, 7);
+    const auto profile = player().profile({noise_tensor, embeds_tensor},
+                                          {tensor("latents", latents, {1, 4})});
+    REQUIRE(profile.ok());
+    CHECK(latents == std::vector<float>(4, 0));
+    REQUIRE(profile->calls.size() == 4);  // given embeddings leave the first out
+    double sum = 0;
+    for (std::size_t i = 0; i < 4; ++i) {
+        CHECK(profile->calls[i].call == i + 1);
+        CHECK(profile->calls[i].seconds >= 0);
+        sum += profile->calls[i].seconds;
+    }
+    CHECK(profile->seconds >= 0.999 * sum);  // the same clock readings; sums are rounded
+}
+
+TEST_CASE_FIXTURE(Toy, "a profile refuses inputs that the runs of it overwrite") {
+    const auto own = player().memory("noise");
+    const auto profile = player().profile({*own, ids_tensor});
+    CHECK(profile.status().code() == StatusCode::input_error);
+    CHECK(contains(profile.status().message(), "player's own memory"));
+}
+
+TEST_CASE_FIXTURE(Toy, "memory of a GPU is refused by a player that has none") {
+    noise_tensor.device = Device::cuda;
+    CHECK(contains(refused({noise_tensor, ids_tensor}), "said to lie on a GPU"));
+    noise_tensor.device = Device::host;
+    std::vector<float> latents(4, 7);
+    MutableTensor result = tensor("latents", latents, {1, 4});
+    result.device = Device::cuda;
+    CHECK(player().run({noise_tensor, ids_tensor}, {result}).code() == StatusCode::input_error);
+}
+
+TEST_CASE_FIXTURE(Toy, "a backend that is not in the build is told from one that there is not") {
+    const auto bundle = Bundle::open(temporary.path().string());
+    const auto refusal = [&](const char* backend) {
+        const auto opened = bundle->player("toy", backend);
+        CHECK(opened.status().code() == StatusCode::backend_error);
+        return opened.status().message();
+    };
+    CHECK(contains(refusal("nul"), "did you mean 'null'?"));
+    CHECK(backends().front() == "null");
+    // A build has TensorRT or TensorRT-RTX, never both.
+    const auto in_build = [](const char* name) {
+        return std::find(backends().begin(), backends().end(), name) != backends().end();
+    };
+    CHECK_FALSE((in_build("tensorrt") && in_build("tensorrt-rtx")));
+    const char* absent = in_build("tensorrt") ? "tensorrt-rtx" : "tensorrt";
+    CHECK(contains(refusal(absent), "configured without -DKEEPSTEP_TENSORRT_INCLUDE="));
+}
+
+TEST_CASE_FIXTURE(Toy, "a negative number of threads is refused") {
+    PlayerOptions options;
+    options.threads = -1;
+    const auto opened = Bundle::open(temporary.path().string())->player("toy", "null", options);
+    CHECK(opened.status().code() == StatusCode::input_error);
+}
+
 TEST_CASE_FIXTURE(Toy, "a player that is playing refuses a second run") {
     auto folder = std::make_shared<internal::BundleFolder>(temporary.path().string(), true);
-    auto impl = std::make_unique<Player::Impl>(folder, folder->plan("toy"), "null");
+    auto impl =
+        std::make_unique<Player::Impl>(folder, folder->plan("toy"), "null", PlayerOptions{});
     impl->playing.test_and_set();
     Player busy(std::move(impl));
     CHECK(contains(busy.run({noise_tensor, ids_tensor}).message(), "playing already"));

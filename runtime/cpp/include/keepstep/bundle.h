@@ -44,7 +44,8 @@ class KEEPSTEP_API Bundle {
 
     /// Reads a plan, checks every rule and loads it for playing on one of `backends()`.
     /// Fails with `input_error` for an unknown plan, `bundle_error` or `backend_error`.
-    Result<Player> player(std::string_view plan, std::string_view backend) const noexcept;
+    Result<Player> player(std::string_view plan, std::string_view backend = "onnxruntime",
+                          const PlayerOptions& options = {}) const noexcept;
 
   private:
     std::shared_ptr<Impl> impl_;

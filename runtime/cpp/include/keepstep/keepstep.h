@@ -30,6 +30,7 @@ typedef enum keepstep_code {
     KEEPSTEP_INPUT_ERROR = 2,    /* what was given does not fit its plan */
     KEEPSTEP_BACKEND_ERROR = 3,  /* a backend is not in this build, not in this bundle, or failed */
     KEEPSTEP_INTERNAL_ERROR = 4, /* a fault of keepstep itself */
+    KEEPSTEP_CANCELLED = 5,      /* the caller's own progress callback ended the run */
 } keepstep_code;
 
 typedef enum keepstep_dtype {
@@ -42,6 +43,11 @@ typedef enum keepstep_dtype {
     KEEPSTEP_BOOL = 6, /* one byte, 0 or 1 */
 } keepstep_dtype;
 
+typedef enum keepstep_device {
+    KEEPSTEP_HOST = 0,
+    KEEPSTEP_CUDA = 1, /* the GPU that the player plays on */
+} keepstep_device;
+
 #define KEEPSTEP_MAX_AXES 8
 
 /* Named memory, row-major without padding. `data` is NULL where a type alone is told. */
@@ -52,12 +58,29 @@ typedef struct keepstep_tensor {
     int64_t shape[KEEPSTEP_MAX_AXES];
     void* data;
     size_t bytes; /* how many lie at `data` */
+    int32_t device; /* a keepstep_device: where `data` points to */
 } keepstep_tensor;
 
 /* How a bundle is opened; fill with zeros and set what differs. */
 typedef struct keepstep_bundle_options {
     int skip_hashes; /* compare sizes alone, for files that are known to be whole */
 } keepstep_bundle_options;
+
+/* How a plan is loaded; fill with zeros and set what differs. */
+typedef struct keepstep_player_options {
+    int threads;       /* CPU threads of a launch; 0: as many as the backend likes */
+    void* cuda_stream; /* the cudaStream_t that a GPU's player launches on; NULL: one of its own */
+} keepstep_player_options;
+
+/* One launch of a plan, for people. */
+typedef struct keepstep_call {
+    const char* stage;
+    int64_t step;     /* of the sampler; -1 before the first and after the last */
+    const char* kind; /* of that step: "full" or "shallow"; empty where there is none */
+} keepstep_call;
+
+/* Told of every call of a run that is done, and of how many there are; 0 ends the run. */
+typedef int (*keepstep_progress)(size_t done, size_t all, void* user);
 
 /* What a run is given, gives back, or may be given in place of the calls that compute it. */
 typedef enum keepstep_role {
@@ -83,9 +106,18 @@ KEEPSTEP_API const char* keepstep_bundle_plan(const keepstep_bundle* bundle, siz
 /* Players live on without their bundle. */
 KEEPSTEP_API void keepstep_bundle_free(keepstep_bundle* bundle);
 
-/* Reads a plan, checks every rule and loads it for playing. */
+/* The backends that this build has; NULL for an index beyond the last. */
+KEEPSTEP_API const char* keepstep_backend(size_t index);
+
+/* Reads a plan, checks every rule and loads it for playing; `options` may be NULL. */
 KEEPSTEP_API keepstep_error* keepstep_player_open(const keepstep_bundle* bundle, const char* plan,
-                                                  const char* backend, keepstep_player** player);
+                                                  const char* backend,
+                                                  const keepstep_player_options* options,
+                                                  keepstep_player** player);
+KEEPSTEP_API size_t keepstep_player_call_count(const keepstep_player* player);
+/* A call of the plan; an index beyond the last is an error. */
+KEEPSTEP_API keepstep_error* keepstep_player_call(const keepstep_player* player, size_t index,
+                                                  keepstep_call* call);
 KEEPSTEP_API size_t keepstep_player_count(const keepstep_player* player, keepstep_role role);
 /* The type of an input, output or feed and, in `data`, the player's own memory of it: what is
  * written there before a run and given to it is not copied. An index beyond the last is an error.
@@ -98,6 +130,16 @@ KEEPSTEP_API keepstep_error* keepstep_player_run(keepstep_player* player,
                                                  const keepstep_tensor* inputs, size_t input_count,
                                                  const keepstep_tensor* outputs,
                                                  size_t output_count);
+/* Has `progress` told of every call of every run from now on, which are then launched and waited
+ * for one by one; NULL: no more. */
+KEEPSTEP_API void keepstep_player_watch(keepstep_player* player, keepstep_progress progress,
+                                        void* user);
+/* Plays the plan, gives its outputs, and measures: `seconds` of the whole run and, by its index,
+ * of every call; 0 for one that was left out. `call_seconds` has room for all calls. Inputs are
+ * not to lie in the player's own memory: it may play several times. */
+KEEPSTEP_API keepstep_error* keepstep_player_profile(
+    keepstep_player* player, const keepstep_tensor* inputs, size_t input_count,
+    const keepstep_tensor* outputs, size_t output_count, double* seconds, double* call_seconds);
 KEEPSTEP_API void keepstep_player_free(keepstep_player* player);
 
 #ifdef __cplusplus

@@ -18,6 +18,7 @@ enum class StatusCode {
     input_error = 2,     ///< what was given to a bundle or player does not fit its plan
     backend_error = 3,   ///< a backend is not in this build, not in this bundle, or failed
     internal_error = 4,  ///< a fault of keepstep itself
+    cancelled = 5,       ///< the caller's own progress callback ended the run
 };
 
 /// Success, or what was found, what was expected, where, and the way out.

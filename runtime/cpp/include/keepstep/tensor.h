@@ -66,6 +66,12 @@ struct TensorType {
     std::size_t bytes = 0;
 };
 
+/// Where memory lies.
+enum class Device : std::int32_t {
+    host = 0,
+    cuda = 1,  ///< the GPU that the player plays on
+};
+
 /// Named memory that somebody else owns; `bytes` is how many lie at `data`.
 template <class Memory>
 struct BasicTensor {
@@ -74,10 +80,11 @@ struct BasicTensor {
     Shape shape;
     Memory* data = nullptr;
     std::size_t bytes = 0;
+    Device device = Device::host;
 
     /// What may be written may be read.
     operator BasicTensor<const Memory>() const noexcept {
-        return {name, dtype, shape, data, bytes};
+        return {name, dtype, shape, data, bytes, device};
     }
 };
 

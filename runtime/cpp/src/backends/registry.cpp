@@ -1,21 +1,85 @@
+#include <algorithm>
+
 #include "backends/backend.h"
 #include "backends/null.h"
 #include "error.h"
 #include "wording.h"
 
-namespace keepstep::internal {
+#ifdef KEEPSTEP_ONNXRUNTIME
+#include "backends/onnxruntime.h"
+#endif
+#ifdef KEEPSTEP_TENSORRT
+#include "backends/tensorrt.h"
+#endif
 
-const std::vector<std::string>& backend_names() {
-    static const std::vector<std::string> names = {"null"};
+namespace keepstep::internal {
+namespace {
+
+using Opened = std::unique_ptr<Session>;
+
+struct Backend {
+    const char* name;
+    const char* configure;  // with what the build gets it
+    Opened (*open)(BundleFolder&, const Plan&, const PlayerOptions&);  // null: not in this build
+};
+
+#ifdef KEEPSTEP_ONNXRUNTIME
+constexpr auto open_onnxruntime = OnnxRuntimeSession::open;
+#else
+constexpr decltype(Backend::open) open_onnxruntime = nullptr;
+#endif
+
+// A build has one of the two: both libraries call their functions the same.
+#ifdef KEEPSTEP_TENSORRT
+constexpr auto open_tensorrt = TensorRTSession::open;
+#else
+constexpr decltype(Backend::open) open_tensorrt = nullptr;
+#endif
+#ifdef KEEPSTEP_TENSORRT_RTX
+constexpr bool is_rtx = true;
+#else
+constexpr bool is_rtx = false;
+#endif
+
+constexpr Backend backends[] = {
+    {"null", "", [](BundleFolder&, const Plan& plan, const PlayerOptions&) -> Opened {
+         return std::make_unique<NullSession>(plan);
+     }},
+    {"onnxruntime", "-DONNXRUNTIME_ROOT=", open_onnxruntime},
+    {"tensorrt-rtx", "-DKEEPSTEP_TENSORRT_INCLUDE=", is_rtx ? open_tensorrt : nullptr},
+    {"tensorrt", "-DKEEPSTEP_TENSORRT_INCLUDE=", is_rtx ? nullptr : open_tensorrt},
+};
+
+std::vector<std::string> names_in_build() {
+    std::vector<std::string> names;
+    for (const Backend& backend : backends) {
+        if (backend.open != nullptr) names.emplace_back(backend.name);
+    }
     return names;
 }
 
-std::unique_ptr<Session> open_session(BundleFolder&, const Plan& plan,
-                                      const std::string& backend) {
-    if (backend == "null") return std::make_unique<NullSession>(plan);
-    throw_backend_error("there is no backend " + shown(backend) +
-                        did_you_mean(backend, backend_names()) +
-                        " in this build; it has: " + listed(backend_names()));
+}  // namespace
+
+const std::vector<std::string>& backend_names() {
+    static const std::vector<std::string> names = names_in_build();
+    return names;
+}
+
+std::unique_ptr<Session> open_session(BundleFolder& bundle, const Plan& plan,
+                                      const std::string& backend, const PlayerOptions& options) {
+    const auto found = std::find_if(std::begin(backends), std::end(backends),
+                                    [&](const Backend& known) { return backend == known.name; });
+    if (found == std::end(backends)) {
+        throw_backend_error("there is no backend " + shown(backend) +
+                            did_you_mean(backend, backend_names()) +
+                            "; this build has: " + listed(backend_names()));
+    }
+    if (found->open == nullptr) {
+        throw_backend_error("backend " + shown(backend) +
+                            " is not in this build, which was configured without " +
+                            found->configure + "; it has: " + listed(backend_names()));
+    }
+    return found->open(bundle, plan, options);
 }
 
 }  // namespace keepstep::internal

@@ -1,0 +1,62 @@
+#include "backends/backend.h"
+
+#include <chrono>
+#include <cstring>
+
+#include "error.h"
+#include "wording.h"
+
+namespace keepstep::internal {
+
+void Session::write(std::byte* value, const ConstTensor& tensor) {
+    std::memmove(value, tensor.data, tensor.bytes);  // it may overlap: the player's own memory
+}
+
+void Session::read(const MutableTensor& tensor, const std::byte* value) {
+    std::memmove(tensor.data, value, tensor.bytes);
+}
+
+void Session::play(const std::vector<std::size_t>& calls) {
+    for (const std::size_t call : calls) launch(call);
+}
+
+void Session::finish(bool) { wait(); }
+
+Times Session::timed(const std::vector<std::size_t>& calls, const std::function<void()>&) {
+    using clock = std::chrono::steady_clock;
+    const auto seconds = [](clock::time_point begin, clock::time_point end) {
+        return std::chrono::duration<double>(end - begin).count();
+    };
+    Times times;
+    wait();
+    const auto begin = clock::now();
+    auto last = begin;
+    for (const std::size_t call : calls) {
+        launch(call);
+        wait();
+        const auto now = clock::now();
+        times.calls.push_back(seconds(last, now));
+        last = now;
+    }
+    times.seconds = seconds(begin, last);
+    return times;
+}
+
+std::vector<std::string> engine_paths(const BundleFolder& bundle, const Plan& plan,
+                                      const std::string& kind) {
+    std::vector<std::string> paths;
+    for (const auto& [name, stage] : plan.stages) {
+        const std::string* path = stage.engines.find(kind);
+        if (path == nullptr) {
+            throw_backend_error("bundle " + bare(bundle.path()) + ", plan " + shown(plan.name) +
+                                ": stage " + shown(name) + " has no engine for " + bare(kind) +
+                                ", but for " + listed(stage.engines.names()) +
+                                "; export again with --backend " + bare(kind) +
+                                ", or play with one of those");
+        }
+        paths.push_back(*path);
+    }
+    return paths;
+}
+
+}  // namespace keepstep::internal
