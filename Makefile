@@ -26,11 +26,11 @@ test: lint test-cpp
 	$(BIN)/python -m pytest -m "not long"
 
 ## test-cpp: the C++ runtime, with address and undefined behaviour sanitizers
-test-cpp:
+test-cpp: $(READY)
 	runtime/cpp/test.sh address
 
 ## test-cpp-thread: the same as a shared library, with the thread sanitizer
-test-cpp-thread:
+test-cpp-thread: $(READY)
 	runtime/cpp/test.sh thread
 
 ## test-long: models of real sizes, kills, every kind of half precision; some ten minutes more

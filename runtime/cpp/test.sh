@@ -45,6 +45,12 @@ mkdir -p $build
 headers_found || take_packages || true
 headers_found || skip "no headers of nlohmann-json and doctest; install $wanted"
 
+# The engine of the Python tests, so that both runtimes can be compared to the bit.
+python=../../.venv/bin/python
+[ -x $python ] || python=python3
+./take_onnxruntime.sh $build/onnxruntime $python > $build/onnxruntime.log 2>&1 ||
+    echo "C++ backend onnxruntime left out of the tests: $(tail -n 1 $build/onnxruntime.log)"
+
 cmake --preset "$preset" > $build/configure.log 2>&1 || {
     cat $build/configure.log
     exit 1

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "plan.h"
+#include "shared.h"
 #include "tensors.h"
 
 namespace keepstep::internal {
@@ -30,6 +31,9 @@ class BundleFolder {
     /// A safetensors file of the bundle, mapped once. Throws a bundle error.
     const TensorFile& tensors(const std::string& file);
 
+    /// What the players of this bundle have in common.
+    Shared& shared() { return shared_; }
+
     /// Where on this machine a file of the bundle lies. Throws a bundle error (rules 3, 4).
     std::string file(const std::string& path) const;
 
@@ -42,6 +46,7 @@ class BundleFolder {
     std::recursive_mutex reading_;  // plans read tensors
     std::map<std::string, std::unique_ptr<const Plan>> plans_;
     std::map<std::string, std::unique_ptr<const TensorFile>> tensor_files_;
+    Shared shared_;
 };
 
 }  // namespace keepstep::internal

@@ -9,6 +9,7 @@ namespace keepstep::internal {
 namespace {
 
 constexpr std::size_t longest = 80;          // characters of a quoted value
+constexpr std::size_t longest_told = 400;    // characters of another library's message
 constexpr std::size_t most_names = 12;       // names in a list
 constexpr std::size_t searched_names = 1000; // looking for a close match costs time per name
 constexpr std::size_t compared = 200;        // characters of a name that are compared
@@ -78,6 +79,14 @@ std::string bare(std::string_view name) {
         text += next;
     }
     return text;
+}
+
+std::string told(std::string_view text) {
+    std::string line;
+    for (const char c : text.substr(0, longest_told)) {
+        line += c >= 0x20 && c < 0x7F ? c : ' ';
+    }
+    return text.size() > longest_told ? line + "…" : line;
 }
 
 std::string shown(std::string_view text) { return "'" + bare(text) + "'"; }

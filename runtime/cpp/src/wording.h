@@ -14,6 +14,8 @@ namespace keepstep::internal {
 std::string shown(std::string_view text);
 /// Writes a name without quotes, escaped and cut, as a part of a place.
 std::string bare(std::string_view name);
+/// What another library says, as one printable line: cut, and with blanks for what is no letter.
+std::string told(std::string_view text);
 /// Quotes names with commas between; the first dozen of them.
 std::string listed(const std::vector<std::string>& names);
 /// ` (did you mean 'x'?)` when a known name is close to `name`, else nothing.

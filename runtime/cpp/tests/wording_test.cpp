@@ -17,6 +17,11 @@ TEST_CASE("what is quoted is escaped and cut") {
     CHECK(shown(std::string(1'000'000, '\x1b')).size() < 90);
 }
 
+TEST_CASE("what another library says becomes one line") {
+    CHECK(told("it's\n\"gone\"\x1b\xFF") == "it's \"gone\"  ");
+    CHECK(told(std::string(1'000'000, 'x')).size() < 410);
+}
+
 TEST_CASE("the first dozen names of a list are quoted") {
     CHECK(listed({}) == "none");
     CHECK(listed({"a", "b"}) == "'a', 'b'");

@@ -1,0 +1,29 @@
+#include "backends/onnxruntime_api.h"
+
+#include "error.h"
+#include "wording.h"
+
+namespace keepstep::internal {
+
+const OrtApi& ort() {
+    static const OrtApi* api = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    if (api == nullptr) {
+        throw_backend_error(ort_title() + " is older than the headers that keepstep was built " +
+                            "with, those of 1." + std::to_string(ORT_API_VERSION) +
+                            ": ship that version or a newer one beside the program");
+    }
+    return *api;
+}
+
+std::string ort_title() {
+    return std::string("ONNX Runtime ") + OrtGetApiBase()->GetVersionString();
+}
+
+std::optional<std::string> ort_fault(OrtStatus* status) {
+    if (status == nullptr) return std::nullopt;
+    std::string said = told(ort().GetErrorMessage(status));
+    ort().ReleaseStatus(status);
+    return said;
+}
+
+}  // namespace keepstep::internal

@@ -1,0 +1,182 @@
+// The toy bundle with real engines, tests/bundles/toy, on the CPU. Its golden values were computed
+// by numpy, call by call.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <thread>
+
+#include "keepstep/bundle.h"
+#include "tensors.h"
+#include "toy_bundle.h"
+
+namespace keepstep::tests {
+namespace {
+
+const std::filesystem::path toy = KEEPSTEP_BUNDLES "/toy";
+
+/// Golden inputs and outputs of the toy bundle.
+struct Golden {
+    ConstTensor input(const char* name, DType dtype) const {
+        const internal::Type type = file.type(name).value();
+        return {name, dtype, Shape(type.shape.data(), type.shape.size()), file.data(name),
+                static_cast<std::size_t>(internal::bytes_of(type))};
+    }
+    std::vector<ConstTensor> inputs() const {
+        return {input("token_ids", DType::int64), input("noise", DType::float32)};
+    }
+    std::vector<float> latents() const {
+        std::vector<float> values(4);
+        std::memcpy(values.data(), file.data("latents"), 16);
+        return values;
+    }
+
+    internal::TensorFile file{toy / "golden/toy.safetensors", "golden"};
+};
+
+/// float32 has 24 bits, and a value goes through a dozen operations.
+bool close(const std::vector<float>& found, const std::vector<float>& expected) {
+    return std::equal(found.begin(), found.end(), expected.begin(), [](float a, float b) {
+        return std::abs(a - b) <= 1e-5F * std::max(1.0F, std::abs(b));
+    });
+}
+
+/// The toy bundle in a folder where a test may damage it.
+struct Copy {
+    Copy() { std::filesystem::copy(toy, folder(), std::filesystem::copy_options::recursive); }
+
+    std::filesystem::path folder() const { return temporary.path() / "toy"; }
+    /// What loading is refused with, the files as they are.
+    std::string refusal() const {
+        seal(folder());
+        const auto bundle = Bundle::open(folder().string());
+        const auto player = bundle->player("toy", "onnxruntime");
+        CHECK(player.status().code() == StatusCode::backend_error);
+        CHECK(printable(player.status().message()));
+        return player.status().message();
+    }
+
+    TemporaryFolder temporary;
+};
+
+}  // namespace
+
+TEST_CASE("a plan is played to its golden values, again and again") {
+    const Golden golden;
+    auto player = Bundle::open(toy.string())->player("toy");
+    REQUIRE_MESSAGE(player.ok(), player.status().message());
+    std::vector<float> first(4);
+    for (int run = 0; run < 3; ++run) {
+        std::vector<float> latents(4);
+        std::vector<std::uint8_t> image(4);
+        const Status status =
+            player->run(golden.inputs(),
+                        {tensor("latents", latents, {1, 4}), tensor("image", image, {1, 4})});
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        CHECK(close(latents, golden.latents()));
+        CHECK(std::memcmp(image.data(), golden.file.data("image"), 4) == 0);
+        if (run == 0) first = latents;
+        CHECK(latents == first);  // to the bit
+    }
+}
+
+TEST_CASE("given embeddings leave the text encoder out") {
+    const Golden golden;
+    auto player = Bundle::open(toy.string())->player("toy");
+    std::vector<float> embeds;
+    for (std::size_t i = 0; i < 4; ++i) {
+        std::int64_t id = 0;
+        std::memcpy(&id, golden.file.data("token_ids") + 8 * i, 8);
+        embeds.push_back(std::tanh(static_cast<float>(id)));
+    }
+    std::vector<float> latents(4);
+    const Status status = player->run({golden.input("noise", DType::float32),
+                                       tensor("prompt_embeds", std::as_const(embeds), {1, 4})},
+                                      {tensor("latents", latents, {1, 4})});
+    REQUIRE_MESSAGE(status.ok(), status.message());
+    CHECK(close(latents, golden.latents()));
+}
+
+TEST_CASE("inputs written into the player's memory, and outputs read there, are not copied") {
+    const Golden golden;
+    auto player = Bundle::open(toy.string())->player("toy");
+    std::vector<ConstTensor> inputs;
+    for (const ConstTensor& given : golden.inputs()) {
+        const auto own = player->memory(given.name);
+        std::memcpy(own->data, given.data, given.bytes);
+        inputs.push_back(*own);
+    }
+    REQUIRE(player->run(inputs).ok());
+    const auto own = player->memory("latents");
+    const auto* values = static_cast<const float*>(own->data);
+    CHECK(close({values, values + 4}, golden.latents()));
+}
+
+TEST_CASE("a profile measures what was launched") {
+    const Golden golden;
+    auto player = Bundle::open(toy.string())->player("toy", "onnxruntime", {1, nullptr});
+    std::vector<float> latents(4);
+    const auto profile =
+        player->profile(golden.inputs(), {tensor("latents", latents, {1, 4})});
+    REQUIRE(profile.ok());
+    CHECK(close(latents, golden.latents()));
+    CHECK(profile->calls.size() == player->calls().size());
+    CHECK(std::all_of(profile->calls.begin(), profile->calls.end(),
+                      [](const CallTime& time) { return time.seconds > 0; }));
+}
+
+TEST_CASE("players on threads of their own share engines, and outlive the bundle") {
+    const Golden golden;
+    std::vector<Player> players;
+    {
+        const auto bundle = Bundle::open(toy.string());
+        for (int i = 0; i < 2; ++i) players.push_back(*bundle->player("toy"));
+    }
+    std::vector<std::vector<float>> latents(2, std::vector<float>(4));
+    const auto play = [&](std::size_t i) {
+        for (int run = 0; run < 50; ++run) {
+            const Status status =
+                players[i].run(golden.inputs(), {tensor("latents", latents[i], {1, 4})});
+            if (!status.ok()) return;
+        }
+    };
+    std::thread other(play, 1);
+    play(0);
+    other.join();
+    CHECK(close(latents[0], golden.latents()));
+    CHECK(latents[1] == latents[0]);
+}
+
+TEST_CASE_FIXTURE(Copy, "an engine that is none is refused in the library's own words") {
+    write(folder() / "stages/full-00.onnx", "no model");
+    const std::string message = refusal();
+    CHECK(contains(message, "stage 'full' (stages/full-00.onnx) cannot be loaded"));
+    CHECK(contains(message, "ONNX Runtime 1."));
+    CHECK(contains(message, "export the bundle again"));
+}
+
+TEST_CASE_FIXTURE(Copy, "an engine that is another stage's is refused") {
+    write(folder() / "stages/final-00.onnx", read(folder() / "stages/shallow-00.onnx"));
+    CHECK(contains(refusal(), "the plan's inputs are 'coef', 'history', 'noise', the engine's "
+                              "'coef', 'context', 'features', 'history', 'noise', 'time'"));
+}
+
+TEST_CASE_FIXTURE(Copy, "an engine of another shape is refused") {
+    std::string model = read(folder() / "stages/text-00.onnx");
+    // The last axis of an input, {field 1: 4}, becomes 5.
+    const std::string axis = "\x0A\x02\x08\x04";
+    model[model.find(axis) + 3] = 5;
+    write(folder() / "stages/text-00.onnx", model);
+    CHECK(contains(refusal(), "int64[1, 4]"));
+}
+
+TEST_CASE_FIXTURE(Copy, "a stage without an engine for the backend is refused") {
+    write(folder() / "plans/toy.json",
+          replaced(read(folder() / "plans/toy.json"),
+                   R"("engines": {"onnxruntime": "stages/decode-00.onnx"})",
+                   R"("engines": {"tensorrt": "stages/decode-00.onnx"})"));
+    CHECK(contains(refusal(), "stage 'decode' has no engine for onnxruntime, but for 'tensorrt'"));
+}
+
+}  // namespace keepstep::tests
