@@ -25,7 +25,7 @@ from keepstep.exporter.bench.eager import (
     usual_place,
 )
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.reference import embed, placed, run_eagerly
+from keepstep.exporter.reference import placed, run_eagerly
 from keepstep.runtime import InputError
 from keepstep.runtime.plan import TensorType
 
@@ -39,7 +39,7 @@ TOLERANCES = {torch.float64: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 
 def drawn(model: StableDiffusion, dtype: torch.dtype) -> np.ndarray:
     there = placed(model, "cpu", dtype)
-    told = embed(there, PROMPTS, ["", ""])
+    told = there.embed(PROMPTS, ["", ""])
     run = run_eagerly(there, schedule(CALLS, "branch: 0"), start_noise(model), told, GUIDANCE)
     assert run.latents.dtype == np.float32
     return run.latents
@@ -64,13 +64,6 @@ def test_a_vae_that_overflows_stays_in_float32(
     there = placed(model, "cpu", torch.float16)
     assert there.vae.dtype == expected
     assert there.unet.dtype == torch.float16
-
-
-def test_embedding_where_the_model_is_gives_what_the_model_gives(model: StableDiffusion) -> None:
-    expected = model.embed(PROMPTS, ["", "b"])
-    found = embed(model, PROMPTS, ["", "b"])
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 def toy_bundle(model: StableDiffusion, tmp_path: Path, dtype: str = "float32") -> Any:

@@ -56,17 +56,6 @@ def placed(model: StableDiffusion, device: str, dtype: torch.dtype) -> StableDif
 
 
 @torch.no_grad()
-def embed(
-    model: StableDiffusion, prompts: list[str], negative_prompts: list[str]
-) -> dict[str, Tensor]:
-    """The conditions of prompts, by running the text encoders where they are."""
-    module, outputs = model.text_stage()
-    ids = model.token_ids(prompts, negative_prompts)
-    embedded = module(**{name: tensor.to(model.unet.device) for name, tensor in ids.items()})
-    return dict(zip(outputs, embedded, strict=True)) | model.sizes(len(prompts))
-
-
-@torch.no_grad()
 def run_eagerly(
     model: StableDiffusion,
     schedule: Schedule,

@@ -138,7 +138,7 @@ class EagerCell:
 
     def _draw(self, clock: Callable[[], float]) -> Run:
         """One run, whose calls are timed by `clock`."""
-        from ..reference import embed, run_eagerly
+        from ..reference import run_eagerly
 
         loaded = self.loaded
         model = loaded.compiled if self.how == COMPILED else loaded.modules
@@ -148,7 +148,7 @@ class EagerCell:
         memory = _DeviceMemory(loaded) if loaded.on_gpu and self.how == EAGER else None
         start = loaded.clock()
         begin = clock()
-        conditions = embed(model, prompts, [""] * len(prompts))
+        conditions = model.embed(prompts, [""] * len(prompts))
         text = ("text", clock() - begin)
         run = run_eagerly(
             model,

@@ -139,9 +139,10 @@ class StableDiffusion:
 
     @torch.no_grad()
     def embed(self, prompts: list[str], negative_prompts: list[str]) -> dict[str, Tensor]:
-        """The conditions of prompts, by running the text encoders eagerly."""
+        """The conditions of prompts, by running the text encoders eagerly, where they are."""
         module, outputs = self.text_stage()
-        embedded = module(**self.token_ids(prompts, negative_prompts))
+        ids = self.token_ids(prompts, negative_prompts)
+        embedded = module(**{name: tensor.to(self.unet.device) for name, tensor in ids.items()})
         return dict(zip(outputs, embedded, strict=True)) | self.sizes(len(prompts))
 
     def _embeddings(self, batch: int) -> dict[str, tuple[int, ...]]:
