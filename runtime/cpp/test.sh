@@ -9,7 +9,7 @@ preset=$1
 cd "$(dirname "$0")"
 build=../../build/cpp
 packages=$build/packages
-wanted="nlohmann-json3-dev doctest-dev"
+wanted="nlohmann-json3-dev doctest-dev libcli11-dev"
 unset MAKEFLAGS MFLAGS MAKELEVEL # cmake starts a build of its own
 if command -v ninja > /dev/null; then export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"; fi
 
@@ -19,16 +19,17 @@ skip() {
 }
 
 headers_found() {
-    printf '#include <nlohmann/json.hpp>\n#include <doctest/doctest.h>\n' |
+    printf '#include <%s>\n' "$@" |
         "$compiler" -std=c++17 -isystem $packages/usr/include -x c++ -E - > /dev/null 2>&1
 }
 
 take_packages() {
     mkdir -p $packages
     cd $packages
-    # shellcheck disable=SC2086 # two words
-    apt-get download $wanted > download.log 2>&1 &&
+    {
+        for package in $wanted; do apt-get download "$package"; done # a system may lack some
         for file in *.deb; do dpkg -x "$file" .; done
+    } > download.log 2>&1
     cd - > /dev/null
 }
 
@@ -42,8 +43,14 @@ found=$(cmake --version | sed -n 's/^cmake version //p')
 [ "$(printf '%s\n' $oldest "$found" | sort -V | head -n 1)" = $oldest ] ||
     skip "cmake is version $found; install $oldest or later"
 mkdir -p $build
-headers_found || take_packages || true
-headers_found || skip "no headers of nlohmann-json and doctest; install $wanted"
+needed="nlohmann/json.hpp doctest/doctest.h"
+# shellcheck disable=SC2086 # two words
+{
+    headers_found $needed CLI/CLI.hpp || take_packages || true
+    headers_found $needed || skip "no headers of nlohmann-json and doctest; install $wanted"
+}
+headers_found CLI/CLI.hpp ||
+    echo "keepstep-run left out of the C++ tests: no header of CLI11; install libcli11-dev"
 
 # The engine of the Python tests, so that both runtimes can be compared to the bit.
 python=../../.venv/bin/python

@@ -73,6 +73,9 @@ def run(
     init_image: Annotated[Path | None, typer.Option(help="What img2img starts from.")] = None,
     lora: Annotated[list[str] | None, typer.Option(help="FILE or FILE:SCALE; repeat.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A PNG file.")] = None,
+    save_inputs: Annotated[
+        Path | None, typer.Option(help="A safetensors file: what the prompt became.")
+    ] = None,
     inputs: Annotated[Path | None, typer.Option(help="The raw form: a safetensors file.")] = None,
     outputs: Annotated[Path | None, typer.Option(help="The raw form: where results go.")] = None,
     backend: BackendOption = "onnxruntime",
@@ -81,6 +84,8 @@ def run(
     """Play a plan: a prompt to a picture, or arrays to arrays.
 
     keepstep run engines/emoji --plan dato-coco --prompt "a red apple" -o a.png
+
+    keepstep run engines/emoji --prompt "a red apple" --save-inputs in.safetensors
 
     keepstep run engines/emoji --inputs in.safetensors --outputs out.safetensors
     """
@@ -92,28 +97,43 @@ def run(
         raise InputError("-o goes with --prompt, --outputs with --inputs: give one pair of them")
     if inputs is not None and init_image is not None:
         raise InputError("--init-image goes with --prompt: --inputs holds the array init_image")
-    written = output if inputs is None else outputs
-    if written is None:
+    if inputs is not None and save_inputs is not None:
+        raise InputError("--save-inputs goes with --prompt: --inputs is such a file already")
+    if inputs is not None and outputs is None:
+        raise InputError("--inputs needs --outputs: where the results go")
+    if prompt is not None and output is None and save_inputs is None:
         raise InputError(
-            "--prompt needs -o: the PNG file to write"
-            if inputs is None
-            else "--inputs needs --outputs: where the results go"
+            "--prompt needs -o: the PNG file to write, or --save-inputs: the arrays that it becomes"
         )
-    play.check_target(written, ".png" if inputs is None else ".safetensors")
+    if output is not None:
+        play.check_target(output, ".png")
+    for arrays in filter(None, (outputs, save_inputs)):
+        play.check_target(arrays, ".safetensors")
     opened, name = _open(bundle, plan)
     opened = opened.with_loras(map(play.lora, lora or []))
-    with opened.player(name, backend, threads=threads) as player, progress() as report:
+    draws = prompt is None or output is not None
+    with (
+        opened.player(name, backend if draws else "null", threads=threads) as player,
+        progress() as report,
+    ):
 
         def told(done: int, total: int, _call: object) -> None:
             report(name, done, total)
 
-        if inputs is not None:
-            seconds = play.arrays(player, inputs, written, told)
+        if prompt is None:
+            assert inputs is not None and outputs is not None
+            seconds = play.arrays(player, inputs, outputs, told)
         else:
-            assert prompt is not None
             request = play.Request(prompt, negative_prompt, guidance_scale, seed, init_image)
-            seconds = play.picture(player, request, written, told)
-    _say(f"{written}: {name}, {seconds:.2f} s")
+            given = play.inputs_of(player, request)
+            if output is not None:
+                seconds = play.picture(player, given, output, told)
+            if save_inputs is not None:  # last, so that an interrupted run leaves nothing
+                play.save_inputs(player, given, save_inputs)
+    if draws:
+        _say(f"{output or outputs}: {name}, {seconds:.2f} s")
+    if save_inputs is not None:
+        _say(f"{save_inputs}: inputs of {name}")
 
 
 @app.command()

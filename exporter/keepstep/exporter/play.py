@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError, KeepstepError
+from keepstep.runtime.inputs import checked_input
+from keepstep.runtime.wording import listed
 
 from .conditioning import init_image, run_inputs
 
@@ -52,11 +54,11 @@ def check_target(path: Path, ending: str) -> None:
         raise InputError(f"{path}: expected a name that ends in {ending}: that is what is written")
 
 
-def picture(player: Player, request: Request, path: Path, progress: Progress | None) -> float:
-    """Draw `request` into the PNG file `path`, a batch side by side; gives the seconds."""
+def inputs_of(player: Player, request: Request) -> dict[str, Any]:
+    """What a request becomes: everything that `player.run` takes."""
     if request.seed < 0:
         raise InputError(f"seed is {request.seed}: give 0 or more")
-    inputs = run_inputs(
+    return run_inputs(
         player,
         request.prompt,
         request.negative_prompt,
@@ -64,6 +66,25 @@ def picture(player: Player, request: Request, path: Path, progress: Progress | N
         seed=request.seed,
         start=init_image(player, request.init_image),
     )
+
+
+def save_inputs(player: Player, inputs: Mapping[str, Any], path: Path) -> None:
+    """Write inputs as arrays of the plan's types, as `arrays` and the C++ runtime take them."""
+    unknown = [name for name in inputs if name not in player.inputs]
+    if unknown:
+        raise InputError(
+            f"plan {player.plan.name!r} does not take what a prompt becomes: it has no input "
+            f"{listed(unknown)}; its inputs: {listed(player.inputs)}"
+        )
+    typed = {name: checked_input(name, x, player.inputs[name]) for name, x in inputs.items()}
+    contiguous = {name: np.asarray(x, order="C") for name, x in typed.items()}
+    write_beside(path, lambda draft: save_file(contiguous, draft))
+
+
+def picture(
+    player: Player, inputs: Mapping[str, Any], path: Path, progress: Progress | None
+) -> float:
+    """Draw into the PNG file `path`, a batch side by side; gives the seconds."""
     start = time.perf_counter()
     outputs = player.run(inputs, progress)
     seconds = time.perf_counter() - start

@@ -1,6 +1,7 @@
 #include "keepstep/player.h"
 
 #include <algorithm>
+#include <chrono>
 #include <utility>
 
 #include "alone.h"
@@ -118,18 +119,42 @@ void Player::Impl::play(Span<ConstTensor> tensors, Span<MutableTensor> results,
     if (!progress) {
         session->play(launches);
     } else {
-        for (std::size_t done = 0; done < launches.size();) {
-            session->launch(launches[done]);
-            session->wait();
-            if (!progress(++done, launches.size())) internal::throw_cancelled(done);
-        }
+        launch_watched(progress);
     }
     read(results);
     session->finish(std::any_of(tensors.begin(), tensors.end(), in_host) ||
                     std::any_of(results.begin(), results.end(), in_host));
 }
 
-Profile Player::Impl::profile(Span<ConstTensor> tensors, Span<MutableTensor> results) {
+void Player::Impl::launch_watched(const Progress& progress) {
+    for (std::size_t done = 0; done < launches.size();) {
+        session->launch(launches[done]);
+        session->wait();
+        if (!progress(++done, launches.size())) internal::throw_cancelled(done);
+    }
+}
+
+internal::Times Player::Impl::timed_watched(const Progress& progress) {
+    using clock = std::chrono::steady_clock;
+    const auto seconds = [](clock::time_point begin, clock::time_point end) {
+        return std::chrono::duration<double>(end - begin).count();
+    };
+    internal::Times times;
+    session->wait();
+    const auto begin = clock::now();
+    auto last = begin;
+    launch_watched([&](std::size_t done, std::size_t all) {
+        times.calls.push_back(seconds(last, clock::now()));
+        const bool goes_on = progress(done, all);
+        last = clock::now();  // what is done with the news is no part of the next call
+        return goes_on;
+    });
+    times.seconds = seconds(begin, last);
+    return times;
+}
+
+Profile Player::Impl::profile(Span<ConstTensor> tensors, Span<MutableTensor> results,
+                              const Progress& progress) {
     const internal::Alone alone(playing);
     check(tensors, results);
     for (const ConstTensor& tensor : tensors) {
@@ -139,7 +164,8 @@ Profile Player::Impl::profile(Span<ConstTensor> tensors, Span<MutableTensor> res
                                     "profile overwrite: give memory of your own");
     }
     write(tensors);
-    const internal::Times times = session->timed(launches, [&] { write(tensors); });
+    const internal::Times times = progress ? timed_watched(progress)
+                                           : session->timed(launches, [&] { write(tensors); });
     read(results);
     session->finish(true);
     Profile profile;
@@ -175,8 +201,9 @@ Status Player::run(Span<ConstTensor> inputs, Span<MutableTensor> outputs,
     return guarded_status([&] { impl_->play(inputs, outputs, progress); });
 }
 
-Result<Profile> Player::profile(Span<ConstTensor> inputs, Span<MutableTensor> outputs) noexcept {
-    return guarded([&] { return impl_->profile(inputs, outputs); });
+Result<Profile> Player::profile(Span<ConstTensor> inputs, Span<MutableTensor> outputs,
+                                const Progress& progress) noexcept {
+    return guarded([&] { return impl_->profile(inputs, outputs, progress); });
 }
 
 }  // namespace keepstep

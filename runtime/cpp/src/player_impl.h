@@ -28,7 +28,12 @@ struct __attribute__((visibility("hidden"))) Player::Impl {
     void write(Span<ConstTensor> tensors);
     void read(Span<MutableTensor> results);
     void play(Span<ConstTensor> tensors, Span<MutableTensor> results, const Progress& progress);
-    Profile profile(Span<ConstTensor> tensors, Span<MutableTensor> results);
+    Profile profile(Span<ConstTensor> tensors, Span<MutableTensor> results,
+                    const Progress& progress);
+    /// Launches call by call, each waited for and told of.
+    void launch_watched(const Progress& progress);
+    /// The same, and how long each took.
+    internal::Times timed_watched(const Progress& progress);
 
     std::shared_ptr<internal::BundleFolder> bundle;  // holds the constants that the session reads
     std::string plan_name;

@@ -141,6 +141,12 @@ TensorFile::Entry TensorFile::read_entry(const Node& node) const {
     return entry;
 }
 
+std::vector<std::string> TensorFile::names() const {
+    std::vector<std::string> found;
+    for (const auto& [name, _] : entries_) found.push_back(name);
+    return found;
+}
+
 std::optional<Type> TensorFile::type(const std::string& name) const {
     const auto found = entries_.find(name);
     if (found == entries_.end()) return std::nullopt;

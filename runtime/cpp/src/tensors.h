@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "memory.h"
 #include "plan.h"
@@ -19,6 +20,9 @@ class TensorFile {
     /// Maps a file; `where` names it in messages. Throws a bundle error (rule 10) when it is no
     /// safetensors file, and a `std::system_error` when it cannot be read.
     TensorFile(const std::string& path, const std::string& where);
+
+    /// The names of its tensors, sorted.
+    std::vector<std::string> names() const;
 
     /// The type of a tensor; nothing when there is no such one. Foreign dtypes keep their own name.
     std::optional<Type> type(const std::string& name) const;

@@ -221,6 +221,27 @@ TEST_CASE_FIXTURE(Toy, "a profile has the time of every call that was launched, 
     CHECK(profile->seconds >= 0.999 * sum);  // the same clock readings; sums are rounded
 }
 
+TEST_CASE_FIXTURE(Toy, "a profile tells its progress, which may end it") {
+    std::vector<float> latents(4, 7);
+    std::size_t told = 0;
+    const auto profile =
+        player().profile({noise_tensor, embeds_tensor}, {tensor("latents", latents, {1, 4})},
+                         [&](std::size_t done, std::size_t all) {
+                             CHECK(all == 4);
+                             CHECK(done == ++told);
+                             return true;
+                         });
+    REQUIRE(profile.ok());
+    CHECK(told == 4);
+    CHECK(latents == std::vector<float>(4, 0));
+    REQUIRE(profile->calls.size() == 4);  // given embeddings leave the first out
+    CHECK(profile->calls[3].call == 4);
+    const auto ended = player().profile({noise_tensor, ids_tensor}, {},
+                                        [](std::size_t done, std::size_t) { return done < 2; });
+    CHECK(ended.status().code() == StatusCode::cancelled);
+    CHECK(contains(ended.status().message(), "after 2 calls"));
+}
+
 TEST_CASE_FIXTURE(Toy, "a profile refuses inputs that the runs of it overwrite") {
     const auto own = player().memory("noise");
     const auto profile = player().profile({*own, ids_tensor});

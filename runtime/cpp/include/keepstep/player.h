@@ -89,10 +89,11 @@ class KEEPSTEP_API Player {
 
     /// Plays the plan, gives its outputs, and measures the run and every call of it.
     ///
-    /// It may play several times, so inputs are not to lie in the player's own `memory`. Fails as
-    /// `run` does.
-    Result<Profile> profile(Span<ConstTensor> inputs,
-                            Span<MutableTensor> outputs = {}) noexcept;
+    /// It may play several times, so inputs are not to lie in the player's own `memory`. With
+    /// `progress` it plays once, call by call as `run` does, and the whole is what that took.
+    /// Fails as `run` does.
+    Result<Profile> profile(Span<ConstTensor> inputs, Span<MutableTensor> outputs = {},
+                            const Progress& progress = {}) noexcept;
 
   private:
     std::unique_ptr<Impl> impl_;

@@ -1,0 +1,81 @@
+#include "target.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <system_error>
+
+#include "failure.h"
+
+namespace keepstep::tool {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// The last part of a path from its last dot on, in small letters.
+std::string ending_of(const fs::path& path) {
+    std::string ending = path.extension().string();
+    std::transform(ending.begin(), ending.end(), ending.begin(), [](char c) {
+        return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    });
+    return ending;
+}
+
+[[noreturn]] void cannot_be_written(const std::string& path, int error) {
+    throw Failure{path + ": cannot be written: " + std::generic_category().message(error) +
+                  "; nothing was left behind: free some space or choose another place, and run "
+                  "again"};
+}
+
+}  // namespace
+
+void check_target(const std::string& path, const std::string& ending) {
+    std::error_code unknown;
+    const fs::path place(path);
+    const fs::path folder = place.has_parent_path() ? place.parent_path() : fs::path(".");
+    if (fs::is_directory(place, unknown)) {
+        throw Failure{path + ": is a folder: give the name of a file to write"};
+    }
+    if (!fs::is_directory(folder, unknown)) {
+        throw Failure{path + ": there is no folder " + folder.string() +
+                      ": make it, or choose another"};
+    }
+    if (ending_of(place) != ending) {
+        throw Failure{path + ": expected a name that ends in " + ending +
+                      ": that is what is written"};
+    }
+    if (access(folder.c_str(), W_OK) != 0) {
+        throw Failure{path + ": the folder " + folder.string() +
+                      " may not be written to: choose another"};
+    }
+}
+
+Drafts::~Drafts() {
+    for (const auto& [draft, _] : files_) std::remove(draft.c_str());
+}
+
+void Drafts::write(const std::string& path, std::string_view content) {
+    const fs::path place(path);
+    const std::string name = "." + place.filename().string() + "." + std::to_string(getpid());
+    const std::string draft = (place.parent_path() / (name + ".part")).string();
+    files_.emplace_back(draft, path);
+    std::FILE* file = std::fopen(draft.c_str(), "wb");
+    if (file == nullptr) cannot_be_written(path, errno);
+    const bool whole = std::fwrite(content.data(), 1, content.size(), file) == content.size();
+    const int error = whole ? 0 : errno;
+    const bool closed = std::fclose(file) == 0;  // what is left is written here, and may not fit
+    if (!whole || !closed) cannot_be_written(path, whole ? errno : error);
+}
+
+void Drafts::publish() {
+    while (!files_.empty()) {
+        const auto& [draft, place] = files_.back();
+        if (std::rename(draft.c_str(), place.c_str()) != 0) cannot_be_written(place, errno);
+        files_.pop_back();
+    }
+}
+
+}  // namespace keepstep::tool
