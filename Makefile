@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 
-.PHONY: demo bench engines test test-cpp test-cpp-thread test-long lint format clean
+.PHONY: demo bench engines test test-cpp test-cpp-thread test-cpp-fuzz test-long lint format clean
 
 ## demo: "a red apple" twice, with every call full and with the DaTo schedule
 demo: $(READY)
@@ -22,7 +22,7 @@ engines: $(READY)
 	$(BIN)/python benchmarks/engines.py
 
 ## test: everything that must hold before a change lands
-test: lint test-cpp
+test: lint test-cpp test-cpp-fuzz
 	$(BIN)/python -m pytest -m "not long"
 
 ## test-cpp: the C++ runtime, with address and undefined behaviour sanitizers
@@ -32,6 +32,10 @@ test-cpp: $(READY)
 ## test-cpp-thread: the same as a shared library, with the thread sanitizer
 test-cpp-thread: $(READY)
 	runtime/cpp/test.sh thread
+
+## test-cpp-fuzz: hostile plans, manifests and tensor files, made by libFuzzer for ten seconds each
+test-cpp-fuzz:
+	runtime/cpp/test.sh fuzz
 
 ## test-long: models of real sizes, kills, every kind of half precision; some ten minutes more
 test-long: $(READY) test-cpp-thread

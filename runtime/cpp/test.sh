@@ -1,8 +1,9 @@
 #!/bin/sh
 # Builds the C++ runtime and runs its tests: test.sh PRESET, one of CMakePresets.json.
 #
-# Headers that are not installed are taken from the system's packages and unpacked in the build
-# folder, without root. Where that cannot be done the tests are skipped with one line that says why.
+# Headers that are not installed, and clang for the preset `fuzz`, are taken from the system's
+# packages and unpacked in the build folder, without root. Where that cannot be done the tests are
+# skipped with one line that says why.
 set -eu
 
 preset=$1
@@ -57,6 +58,11 @@ python=../../.venv/bin/python
 [ -x $python ] || python=python3
 ./take_onnxruntime.sh $build/onnxruntime $python > $build/onnxruntime.log 2>&1 ||
     echo "C++ backend onnxruntime left out of the tests: $(tail -n 1 $build/onnxruntime.log)"
+
+if [ "$preset" = fuzz ]; then
+    programs=$(./clang.sh $build/clang) || skip "no clang with libFuzzer; install clang"
+    PATH=$programs:$PATH
+fi
 
 cmake --preset "$preset" > $build/configure.log 2>&1 || {
     cat $build/configure.log

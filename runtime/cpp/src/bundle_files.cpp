@@ -1,6 +1,6 @@
 #include "bundle_files.h"
 
-#include <unordered_set>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -51,7 +51,7 @@ Places used_paths(const Manifest& manifest) {
 }
 
 void check_names(const Manifest& manifest) {
-    std::unordered_set<std::string> seen;
+    std::set<std::string> seen;
     for (const std::string& name : manifest.plans) {
         if (!seen.insert(name).second) {
             throw_bundle_error(4, manifest_name + ": plans: " + shown(name) + " appears twice");

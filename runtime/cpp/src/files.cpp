@@ -67,10 +67,11 @@ bool is_folder(const std::string& path) {
 
 std::string read_text(const std::string& path, std::size_t most) {
     const File file(path);
+    const std::size_t wanted = std::min(most, file.size());
     std::string text;
-    while (text.size() < most) {
+    while (text.size() < wanted) {
         const std::size_t begin = text.size();
-        text.resize(begin + std::min(chunk, most - begin));
+        text.resize(begin + std::min(chunk, wanted - begin));
         const std::size_t found = file.read(text.data() + begin, text.size() - begin);
         text.resize(begin + found);
         if (found == 0) break;

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <map>
 #include <string>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -46,7 +46,8 @@ class Named {
 
   private:
     std::vector<Item> items_;
-    std::unordered_map<std::string, std::size_t> index_;
+    // No hash table: a hostile file could choose names that all have one hash.
+    std::map<std::string, std::size_t> index_;
 };
 
 }  // namespace keepstep::internal

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cctype>
 #include <vector>
 
@@ -50,7 +51,9 @@ std::optional<std::string> path_fault(std::string_view path) {
     if (path.size() > 1 && path[1] == ':' && std::isalpha(static_cast<unsigned char>(path[0]))) {
         return "has a drive letter; paths are relative to the bundle";
     }
-    for (const std::string& part : stacked(path)) {
+    for (std::size_t begin = 0, end = 0; begin <= path.size(); begin = end + 1) {
+        end = std::min(path.find('/', begin), path.size());
+        const std::string_view part = path.substr(begin, end - begin);
         if (part.empty() || part == "." || part == "..") {
             return "has the part " + shown(part) + "; paths go straight down from the bundle";
         }
@@ -59,6 +62,7 @@ std::optional<std::string> path_fault(std::string_view path) {
 }
 
 std::string real_path(const std::string& path) {
+    if (path.size() >= PATH_MAX) return path;
     std::vector<std::string> left = stacked(path);
     std::string real;  // empty is the root
     if (path.substr(0, 1) != "/") real = real_path(working_folder());

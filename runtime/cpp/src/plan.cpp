@@ -62,7 +62,10 @@ std::int64_t bytes_of(const Type& type) {
 std::string type_text(const Type& type) {
     std::string text = type.dtype + "[";
     for (std::size_t i = 0; i < type.shape.size(); ++i) {
-        text += (i == 0 ? "" : ", ") + std::to_string(type.shape[i]);
+        if (i > 0) text += ", ";
+        // A file of tensors may hold thousands of axes, and this is a part of one line.
+        if (i == Shape::max_axes) return text + "…]";
+        text += std::to_string(type.shape[i]);
     }
     return text + "]";
 }

@@ -37,7 +37,8 @@ struct Type {
 std::optional<DType> dtype_named(std::string_view name);
 /// Bytes without padding, INT64_MAX where they are more than that; a scalar has one element.
 std::int64_t bytes_of(const Type& type);
-/// A type as a person writes it, such as `float32[2, 4]`.
+/// A type as a person writes it, such as `float32[2, 4]`; its first axes where it has more than
+/// plans know.
 std::string type_text(const Type& type);
 
 /// A named static buffer.

@@ -1,7 +1,7 @@
 #include "rules_calls.h"
 
 #include <algorithm>
-#include <unordered_set>
+#include <set>
 
 #include "wording.h"
 
@@ -72,7 +72,7 @@ Finding bindings_fault(const Plan& plan, const std::string& place, const Named<B
 }  // namespace
 
 Finding rule_11_stages(const Plan& plan) {
-    std::unordered_set<std::string> called;
+    std::set<std::string> called;
     for (std::size_t i = 0; i < plan.calls.size(); ++i) {
         const Call& call = plan.calls[i];
         const Stage* stage = plan.stages.find(call.stage);

@@ -56,64 +56,10 @@ const Known& known_dtype(const Node& node) {
     node.refuse("unknown dtype " + shown(node.text()));
 }
 
-}  // namespace
-
-TensorFile::TensorFile(const std::string& path, const std::string& where)
-    : pages_(Pages::of_file(path)) {
-    try {
-        read_header(where);
-    } catch (const Error& error) {
-        // What the reader of JSON calls rule 1 is rule 10 here.
-        const std::string_view text = error.message;
-        throw_bundle_error(10, std::string(text.substr(0, text.rfind(" (rule "))));
-    }
-}
-
-void TensorFile::read_header(const std::string& where) {
-    const std::string place = where + ": not a safetensors file";
-    if (pages_.size() < length_bytes) throw_bundle_error(10, place + ": too short for a header");
-    std::uint64_t length = 0;
-    for (std::size_t i = length_bytes; i-- > 0;) {
-        length = length << 8 | std::to_integer<std::uint64_t>(pages_.data()[i]);
-    }
-    if (length > max_header_bytes || length > pages_.size() - length_bytes) {
-        throw_bundle_error(10, place + ": claims a header of " + std::to_string(length) +
-                                   " bytes, the file has " + std::to_string(pages_.size()));
-    }
-    const std::size_t start = length_bytes + static_cast<std::size_t>(length);
-    const std::string_view text(reinterpret_cast<const char*>(pages_.data()) + length_bytes,
-                                static_cast<std::size_t>(length));
-    const Json json = parse_json(text, place, max_header_bytes);
-    const Node root(json, place);
-    std::vector<std::pair<std::size_t, std::size_t>> ranges;
-    root.each_member([&](const std::string& name, const Node& node) {
-        if (name == "__metadata__") {
-            if (!node.is_null()) {
-                node.each_member([](const std::string&, const Node& note) { note.text(); });
-            }
-            return;
-        }
-        Entry entry = read_entry(node);
-        ranges.emplace_back(entry.begin, entry.begin + entry.bytes);
-        entry.begin += start;
-        entries_.emplace(name, std::move(entry));
-    });
-    // The tensors fill the file without a hole, so each lies within it.
-    std::sort(ranges.begin(), ranges.end());
-    std::size_t end = 0;
-    for (const auto& [first, last] : ranges) {
-        if (first != end) root.refuse("a hole or an overlap at byte " + std::to_string(end));
-        end = last;
-    }
-    if (end != pages_.size() - start) {
-        root.refuse("its tensors have " + std::to_string(end) + " bytes, the file holds " +
-                    std::to_string(pages_.size() - start));
-    }
-}
-
-TensorFile::Entry TensorFile::read_entry(const Node& node) const {
+/// One tensor, its place counted from the header's end.
+TensorEntry entry_of(const Node& node) {
     const Known& known = known_dtype(node.field("dtype"));
-    Entry entry;
+    TensorEntry entry;
     entry.type.dtype = known.dtype;
     entry.item_bytes = static_cast<std::size_t>(known.bits + 7) / 8;
     std::int64_t bits = known.bits;
@@ -141,6 +87,65 @@ TensorFile::Entry TensorFile::read_entry(const Node& node) const {
     return entry;
 }
 
+std::map<std::string, TensorEntry> entries_of(std::string_view file, const std::string& place) {
+    if (file.size() < length_bytes) throw_bundle_error(10, place + ": too short for a header");
+    std::uint64_t length = 0;
+    for (std::size_t i = length_bytes; i-- > 0;) {
+        length = length << 8 | static_cast<unsigned char>(file[i]);
+    }
+    if (length > max_header_bytes || length > file.size() - length_bytes) {
+        throw_bundle_error(10, place + ": claims a header of " + std::to_string(length) +
+                                   " bytes, the file has " + std::to_string(file.size()));
+    }
+    const std::size_t start = length_bytes + static_cast<std::size_t>(length);
+    const std::string_view text = file.substr(length_bytes, static_cast<std::size_t>(length));
+    const Json json = parse_json(text, place, max_header_bytes);
+    const Node root(json, place);
+    std::map<std::string, TensorEntry> entries;
+    std::vector<std::pair<std::size_t, std::size_t>> ranges;
+    root.each_member([&](const std::string& name, const Node& node) {
+        if (name == "__metadata__") {
+            if (!node.is_null()) {
+                node.each_member([](const std::string&, const Node& note) { note.text(); });
+            }
+            return;
+        }
+        TensorEntry entry = entry_of(node);
+        ranges.emplace_back(entry.begin, entry.begin + entry.bytes);
+        entry.begin += start;
+        entries.emplace(name, std::move(entry));
+    });
+    // The tensors fill the file without a hole, so each lies within it.
+    std::sort(ranges.begin(), ranges.end());
+    std::size_t end = 0;
+    for (const auto& [first, last] : ranges) {
+        if (first != end) root.refuse("a hole or an overlap at byte " + std::to_string(end));
+        end = last;
+    }
+    if (end != file.size() - start) {
+        root.refuse("its tensors have " + std::to_string(end) + " bytes, the file holds " +
+                    std::to_string(file.size() - start));
+    }
+    return entries;
+}
+
+}  // namespace
+
+std::map<std::string, TensorEntry> tensor_entries(std::string_view file, const std::string& where) {
+    try {
+        return entries_of(file, where + ": not a safetensors file");
+    } catch (const Error& error) {
+        // What the reader of JSON calls rule 1 is rule 10 here.
+        const std::string_view text = error.message;
+        throw_bundle_error(10, std::string(text.substr(0, text.rfind(" (rule "))));
+    }
+}
+
+TensorFile::TensorFile(const std::string& path, const std::string& where)
+    : pages_(Pages::of_file(path)),
+      entries_(tensor_entries({reinterpret_cast<const char*>(pages_.data()), pages_.size()},
+                              where)) {}
+
 std::vector<std::string> TensorFile::names() const {
     std::vector<std::string> found;
     for (const auto& [name, _] : entries_) found.push_back(name);
@@ -154,7 +159,7 @@ std::optional<Type> TensorFile::type(const std::string& name) const {
 }
 
 const std::byte* TensorFile::data(const std::string& name) const {
-    const Entry& entry = entries_.at(name);
+    const TensorEntry& entry = entries_.at(name);
     const std::byte* mapped = pages_.data() + entry.begin;
     if (entry.begin % entry.item_bytes == 0) return mapped;  // pages begin at every multiple
     const std::lock_guard<std::mutex> lock(copying_);

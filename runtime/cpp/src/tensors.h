@@ -7,12 +7,25 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "memory.h"
 #include "plan.h"
 
 namespace keepstep::internal {
+
+/// A tensor as the header of its file describes it.
+struct TensorEntry {
+    Type type;  // foreign dtypes keep their own name
+    std::size_t item_bytes = 1;
+    std::size_t begin = 0;  // in the file
+    std::size_t bytes = 0;
+};
+
+/// The tensors of a safetensors file, by name, each within the file; `where` names it in messages.
+/// Throws a bundle error (rule 10) when these bytes are no such file.
+std::map<std::string, TensorEntry> tensor_entries(std::string_view file, const std::string& where);
 
 /// One safetensors file, its whole header checked. Any thread may use it.
 class TensorFile {
@@ -24,24 +37,15 @@ class TensorFile {
     /// The names of its tensors, sorted.
     std::vector<std::string> names() const;
 
-    /// The type of a tensor; nothing when there is no such one. Foreign dtypes keep their own name.
+    /// The type of a tensor; nothing when there is no such one.
     std::optional<Type> type(const std::string& name) const;
 
     /// The first byte of a tensor that there is, aligned for its elements.
     const std::byte* data(const std::string& name) const;
 
   private:
-    struct Entry {
-        Type type;
-        std::size_t item_bytes = 1;
-        std::size_t begin = 0;  // in the file
-        std::size_t bytes = 0;
-    };
-    Entry read_entry(const class Node& node) const;
-    void read_header(const std::string& where);
-
     Pages pages_;
-    std::map<std::string, Entry> entries_;
+    std::map<std::string, TensorEntry> entries_;
     // Copies of those that do not lie as their elements need it: from another writer than ours.
     mutable std::mutex copying_;
     mutable std::map<std::string, std::unique_ptr<std::byte[]>> copies_;

@@ -59,7 +59,7 @@ TEST_CASE_FIXTURE(Toy, "a folder, pipe or circle of links in place of a file is 
     CHECK(refusal(folder).rule() == 4);
 }
 
-TEST_CASE_FIXTURE(Toy, "a path through a file or of many letters is refused") {
+TEST_CASE_FIXTURE(Toy, "a path through a file, of many letters or of many folders is refused") {
     const auto listed = [&](const std::string& path) {
         seal(folder);
         write(folder / "bundle.json",
@@ -71,6 +71,9 @@ TEST_CASE_FIXTURE(Toy, "a path through a file or of many letters is refused") {
     CHECK(listed("weights.safetensors/x").rule() == 4);
     CHECK(listed(std::string(5000, 'x')).rule() == 0);
     CHECK(listed(std::string(5000, 'x')).code() == StatusCode::bundle_error);
+    std::string deep = "x";
+    for (int i = 0; i < 300'000; ++i) deep += "/x";
+    CHECK(listed(deep).rule() == 0);
 }
 
 TEST_CASE_FIXTURE(Toy, "a safetensors file of rubbish is refused") {

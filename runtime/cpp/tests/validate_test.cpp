@@ -65,6 +65,17 @@ TEST_CASE("constants must be as the plan says") {
     }
 }
 
+TEST_CASE("a tensor of thousands of axes is refused with a short message") {
+    const Plan plan = plan_from_json(plan_text("valid/toy.json"), "x");
+    const Type found{"float32", std::vector<std::int64_t>(100'000, 1)};
+    const Status status = internal::guarded_status([&] {
+        check_plan(plan, [&](const std::string&, const std::string&) { return found; }, "x");
+    });
+    CHECK(status.message().find("found float32[1, 1, 1, 1, 1, 1, 1, 1, …] in") !=
+          std::string::npos);
+    CHECK(status.message().size() < 1000);
+}
+
 TEST_CASE("thousands of calls in a scattered order are checked") {
     constexpr std::int64_t count = 5'000;
     Plan plan;
