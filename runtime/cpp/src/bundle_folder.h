@@ -37,6 +37,9 @@ class BundleFolder {
     /// Where on this machine a file of the bundle lies. Throws a bundle error (rules 3, 4).
     std::string file(const std::string& path) const;
 
+    /// What the players of this bundle have in common.
+    Shared& shared() { return shared_; }
+
   private:
     Plan read_plan(const std::string& name);
 

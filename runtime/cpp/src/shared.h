@@ -1,4 +1,4 @@
-// Things that the players of a bundle have in common, for as long as any of them lives.
+// What several players of a bundle use, for as long as any of them does.
 #pragma once
 
 #include <functional>
@@ -9,20 +9,24 @@
 
 namespace keepstep::internal {
 
-/// Loaded engines and the like by their keys. Any thread may use it.
+/// Things by keys, held by those who use them alone. Any thread may use it.
+///
+/// A key begins with the name of its backend, and so always means the same type.
 class Shared {
   public:
-    /// The thing of that key; made if nobody has one. Keys of one type begin alike. Two that ask
-    /// for the same wait for each other, so that it is made once.
+    /// The thing of that key; made if nobody has one. Others wait while it is made, so `make` asks
+    /// for no other.
     template <class T>
     std::shared_ptr<T> get(const std::string& key,
                            const std::function<std::shared_ptr<T>()>& make) {
         const std::lock_guard<std::mutex> lock(making_);
         std::weak_ptr<void>& known = things_[key];
-        if (auto thing = known.lock()) return std::static_pointer_cast<T>(thing);
-        std::shared_ptr<T> made = make();
-        known = made;
-        return made;
+        auto thing = std::static_pointer_cast<T>(known.lock());
+        if (thing == nullptr) {
+            thing = make();
+            known = thing;
+        }
+        return thing;
     }
 
   private:
