@@ -2,8 +2,8 @@
 # Builds the C++ runtime and runs its tests: test.sh PRESET, one of CMakePresets.json.
 #
 # Headers that are not installed, and clang for the preset `fuzz`, are taken from the system's
-# packages and unpacked in the build folder, without root. Where that cannot be done the tests are
-# skipped with one line that says why.
+# packages and unpacked in the build folder, without root; take_onnxruntime.sh takes the rest. Where
+# that cannot be done the tests are skipped with one line that says why.
 set -eu
 
 preset=$1
@@ -53,15 +53,15 @@ needed="nlohmann/json.hpp doctest/doctest.h"
 headers_found CLI/CLI.hpp ||
     echo "keepstep-run left out of the C++ tests: no header of CLI11; install libcli11-dev"
 
-# The engine of the Python tests, so that both runtimes can be compared to the bit.
-python=../../.venv/bin/python
-[ -x $python ] || python=python3
-./take_onnxruntime.sh $build/onnxruntime $python > $build/onnxruntime.log 2>&1 ||
-    echo "C++ backend onnxruntime left out of the tests: $(tail -n 1 $build/onnxruntime.log)"
-
 if [ "$preset" = fuzz ]; then
     programs=$(./clang.sh $build/clang) || skip "no clang with libFuzzer; install clang"
     PATH=$programs:$PATH
+else
+    # The library of the Python tests, so that both runtimes can be compared to the bit.
+    python=../../.venv/bin/python
+    [ -x $python ] || python=python3
+    ./take_onnxruntime.sh $build/onnxruntime $python > $build/onnxruntime.log 2>&1 ||
+        echo "C++ backend onnxruntime left out of the tests: $(tail -n 1 $build/onnxruntime.log)"
 fi
 
 cmake --preset "$preset" > $build/configure.log 2>&1 || {

@@ -31,9 +31,6 @@ class BundleFolder {
     /// A safetensors file of the bundle, mapped once. Throws a bundle error.
     const TensorFile& tensors(const std::string& file);
 
-    /// What the players of this bundle have in common.
-    Shared& shared() { return shared_; }
-
     /// Where on this machine a file of the bundle lies. Throws a bundle error (rules 3, 4).
     std::string file(const std::string& path) const;
 

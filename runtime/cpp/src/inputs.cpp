@@ -9,11 +9,6 @@
 namespace keepstep::internal {
 namespace {
 
-std::string type_text(DType dtype, const Shape& shape) {
-    const Type type{dtype_name(dtype), {shape.begin(), shape.end()}};
-    return type_text(type);
-}
-
 /// How many elements have all bits of `exponent`: they are infinite or not a number.
 template <class Bits>
 std::size_t count_not_finite(const ConstTensor& given, Bits exponent) {
@@ -32,6 +27,11 @@ std::size_t count_not_finite(const ConstTensor& given, Bits exponent) {
 TensorType public_type(const std::string& name, const Type& type) {
     return {name, dtype_named(type.dtype).value(), Shape(type.shape.data(), type.shape.size()),
             static_cast<std::size_t>(bytes_of(type))};
+}
+
+std::string type_text(DType dtype, const Shape& shape) {
+    const Type type{dtype_name(dtype), {shape.begin(), shape.end()}};
+    return type_text(type);
 }
 
 void check_tensor(const char* what, const ConstTensor& given, const TensorType& expected) {

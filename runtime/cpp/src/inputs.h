@@ -10,6 +10,9 @@ struct Type;
 /// The type of a value of a plan that keeps the rules, as callers see it.
 TensorType public_type(const std::string& name, const Type& type);
 
+/// A type as a person writes it, such as `float32[2, 4]`.
+std::string type_text(DType dtype, const Shape& shape);
+
 /// Refuses a tensor without exactly the expected dtype, shape and bytes. Throws an input error.
 void check_tensor(const char* what, const ConstTensor& given, const TensorType& expected);
 

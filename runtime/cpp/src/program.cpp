@@ -48,9 +48,22 @@ std::vector<std::string> names(const Program& program, const std::vector<std::si
     return found;
 }
 
+/// The slots that are not given, each with its type.
+std::string missing_types(const Program& program, const std::vector<std::size_t>& slots,
+                          const std::vector<bool>& given) {
+    std::string text;
+    for (const std::size_t slot : slots) {
+        if (given[slot]) continue;
+        const TensorType& type = program.slots[slot].type;
+        text += (text.empty() ? "" : ", ") + bare(type.name) + " " +
+                type_text(type.dtype, type.shape);
+    }
+    return text;
+}
+
 }  // namespace
 
-Program::Program(const Plan& plan) : slots(slots_of(plan)) {
+Program::Program(const Plan& plan) : plan(plan.name), slots(slots_of(plan)) {
     for (const Call& call : plan.calls) {
         calls.push_back({bound_slots(*this, call.reads, Slot::Kind::input),
                          bound_slots(*this, call.writes, Slot::Kind::feed)});
@@ -73,13 +86,13 @@ void calls_to_launch(const Program& program, const std::vector<bool>& given,
         const auto fed = std::count_if(feeds.begin(), feeds.end(), is_given);
         if (fed != 0 && static_cast<std::size_t>(fed) == feeds.size()) continue;
         if (fed != 0) {
-            throw_input_error("with " + listed(names(program, feeds, given, true)) + " give " +
+            throw_input_error("plan " + shown(program.plan) + ": with " + listed(names(program, feeds, given, true)) + " give " +
                               listed(names(program, feeds, given, false)) +
                               ", too: one call computes them all; or give none of them");
         }
         if (!std::all_of(inputs.begin(), inputs.end(), is_given)) {
-            throw_input_error("also needs the input " +
-                              listed(names(program, inputs, given, false)));
+            throw_input_error("plan " + shown(program.plan) + " also needs the input " +
+                              missing_types(program, inputs, given));
         }
         launches.push_back(i);
     }

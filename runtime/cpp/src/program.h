@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -32,6 +33,7 @@ struct Program {
     /// The slot of that name; null when there is none.
     const Slot* find(std::string_view name) const noexcept;
 
+    std::string plan;         // its name
     std::vector<Slot> slots;  // sorted by name
     std::vector<CallNeeds> calls;
 };

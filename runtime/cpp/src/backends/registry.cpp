@@ -19,7 +19,7 @@ using Opened = std::unique_ptr<Session>;
 
 struct Backend {
     const char* name;
-    const char* configure;  // with what the build gets it
+    const char* way;  // to a build that has it
     Opened (*open)(BundleFolder&, const Plan&, const PlayerOptions&);  // null: not in this build
 };
 
@@ -45,9 +45,11 @@ constexpr Backend backends[] = {
     {"null", "", [](BundleFolder&, const Plan& plan, const PlayerOptions&) -> Opened {
          return std::make_unique<NullSession>(plan);
      }},
-    {"onnxruntime", "-DONNXRUNTIME_ROOT=", open_onnxruntime},
-    {"tensorrt-rtx", "-DKEEPSTEP_TENSORRT_INCLUDE=", is_rtx ? open_tensorrt : nullptr},
-    {"tensorrt", "-DKEEPSTEP_TENSORRT_INCLUDE=", is_rtx ? nullptr : open_tensorrt},
+    {"onnxruntime", "configure it with -DONNXRUNTIME_ROOT=", open_onnxruntime},
+    {"tensorrt-rtx", "configure it with TensorRT-RTX, -DKEEPSTEP_TENSORRT_INCLUDE=",
+     is_rtx ? open_tensorrt : nullptr},
+    {"tensorrt", "configure it with TensorRT, -DKEEPSTEP_TENSORRT_INCLUDE=",
+     is_rtx ? nullptr : open_tensorrt},
 };
 
 std::vector<std::string> names_in_build() {
@@ -76,8 +78,8 @@ std::unique_ptr<Session> open_session(BundleFolder& bundle, const Plan& plan,
     }
     if (found->open == nullptr) {
         throw_backend_error("backend " + shown(backend) +
-                            " is not in this build, which was configured without " +
-                            found->configure + "; it has: " + listed(backend_names()));
+                            " is not in this build, which has: " + listed(backend_names()) +
+                            "; " + found->way);
     }
     return found->open(bundle, plan, options);
 }

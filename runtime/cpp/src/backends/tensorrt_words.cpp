@@ -14,7 +14,6 @@ constexpr std::array<const char*, 12> dtypes = {"float32", "float16", "int8",   
                                                 "int64",   "int4",    "fp4",      "e8m0"};
 
 constexpr std::size_t kept_errors = 2;
-constexpr std::size_t longest = 400;  // bytes of an error that are kept
 
 struct Way {
     const char* bit;
@@ -92,9 +91,7 @@ std::string version_fault(std::int32_t library, std::int32_t oldest) {
 }
 
 void ToldErrors::add(std::string_view message) {
-    std::string line(message.substr(0, longest));
-    std::replace_if(
-        line.begin(), line.end(), [](char c) { return c < 0x20 || c >= 0x7F; }, '?');
+    std::string line = told(message);
     const std::lock_guard<std::mutex> lock(mutex_);
     last_.push_back(std::move(line));
     if (last_.size() > kept_errors) last_.pop_front();

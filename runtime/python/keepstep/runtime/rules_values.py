@@ -166,5 +166,6 @@ def rule_10_constants(
 
 
 def type_text(tensor: TensorType) -> str:
-    """A type as a person writes it, such as `float32[2, 4]`."""
-    return f"{tensor.dtype}{list(tensor.shape)}"
+    """A type as a person writes it, such as `float32[2, 4]`; of too many axes the first."""
+    axes = ", ".join(map(str, tensor.shape[:MAX_AXES]))
+    return f"{tensor.dtype}[{axes}{', …' if len(tensor.shape) > MAX_AXES else ''}]"
