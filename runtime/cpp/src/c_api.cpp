@@ -235,4 +235,8 @@ keepstep_error* keepstep_player_profile(keepstep_player* player, const keepstep_
     });
 }
 
+const char* keepstep_player_note(const keepstep_player* player) {
+    return player->player.note().c_str();
+}
+
 void keepstep_player_free(keepstep_player* player) { delete player; }

@@ -206,4 +206,6 @@ Result<Profile> Player::profile(Span<ConstTensor> inputs, Span<MutableTensor> ou
     return guarded([&] { return impl_->profile(inputs, outputs, progress); });
 }
 
+const std::string& Player::note() const noexcept { return impl_->session->note(); }
+
 }  // namespace keepstep

@@ -61,6 +61,7 @@ TEST_CASE_FIXTURE(Toy, "a plan is played through the C interface") {
     const keepstep_tensor inputs[] = {ids, noise};
     CHECK(keepstep_player_run(player, inputs, 2, &image, 1) == nullptr);
     CHECK(picture[0] == 0);
+    CHECK(std::strcmp(keepstep_player_note(player), "") == 0);
 }
 
 TEST_CASE_FIXTURE(Toy, "errors tell who can mend them, and nothing is made") {

@@ -127,16 +127,20 @@ TEST_CASE_FIXTURE(Gpu, "a capture is tried three times, then calls are launched 
     for (int i = 0; i < 5; ++i) CHECK(run(*player) == expected());
     CHECK(fake_cuda().graph_launches == 0);
     CHECK(fake_cuda().devices.size() == 5 * 5 + 3);  // the first recorded launch failed
+    CHECK(contains(player->note(), "one by one, not as one CUDA graph"));
+    CHECK(printable(player->note()));
 }
 
 TEST_CASE_FIXTURE(Gpu, "a capture that fails once is tried again behind the next run") {
     fake_cuda().launch_error = cudaErrorStreamCaptureUnsupported;
     const auto player = session();
     run(*player);
+    CHECK_FALSE(player->note().empty());
     fake_cuda().launch_error = cudaSuccess;
     run(*player);
     CHECK(run(*player) == expected());
     CHECK(fake_cuda().graph_launches == 1);
+    CHECK(player->note().empty());
 }
 
 TEST_CASE_FIXTURE(Gpu, "a graph that calls the host is not played") {

@@ -157,7 +157,7 @@ std::string play(const Request& request) {
     drafts.publish();
 
     const Played played{plan, backend, static_cast<int>(runs.size()),
-                        times_of(player.calls(), runs), written};
+                        times_of(player.calls(), runs), written, player.note()};
     std::string text = request.json ? played_json(played) : played_text(played);
     if (!request.backend && backend == runs_nothing && !request.json) {
         text += "this build runs no engines: played with null, whose outputs are zeros\n";

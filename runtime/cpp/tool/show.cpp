@@ -102,6 +102,7 @@ std::string played_text(const Played& played) {
     std::string text = played.written.empty() ? "" : joined(played.written) + ": ";
     text += played.plan + ", " + duration(times.seconds) + "\n\n";
     text += table(rows, {false, false, true, true, true, true});
+    if (!played.note.empty()) text += played.note + "\n";
     if (played.runs > 1) text += "medians of " + std::to_string(played.runs) + " runs\n";
     return text;
 }
@@ -123,7 +124,8 @@ std::string played_json(const Played& played) {
                     {"runs", played.runs},
                     {"seconds", times.seconds},
                     {"calls", calls},
-                    {"written", played.written}});
+                    {"written", played.written},
+                    {"note", played.note.empty() ? Json() : Json(played.note)}});
 }
 
 std::string listing_text(const Listing& listing) {

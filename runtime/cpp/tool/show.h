@@ -16,6 +16,7 @@ struct Played {
     int runs;  ///< that were measured
     Times times;
     std::vector<std::string> written;  ///< files
+    std::string note;                  ///< of the player
 };
 
 std::string played_text(const Played& played);

@@ -140,6 +140,9 @@ KEEPSTEP_API void keepstep_player_watch(keepstep_player* player, keepstep_progre
 KEEPSTEP_API keepstep_error* keepstep_player_profile(
     keepstep_player* player, const keepstep_tensor* inputs, size_t input_count,
     const keepstep_tensor* outputs, size_t output_count, double* seconds, double* call_seconds);
+/* What a person should know of how the runs so far were played, as one line: why a GPU's loop is
+ * not one CUDA graph. Empty where all is as it should be; lives until the next run. */
+KEEPSTEP_API const char* keepstep_player_note(const keepstep_player* player);
 KEEPSTEP_API void keepstep_player_free(keepstep_player* player);
 
 #ifdef __cplusplus

@@ -95,6 +95,10 @@ class KEEPSTEP_API Player {
     Result<Profile> profile(Span<ConstTensor> inputs, Span<MutableTensor> outputs = {},
                             const Progress& progress = {}) noexcept;
 
+    /// What a person should know of how the runs so far were played, as one line: why a GPU's loop
+    /// is not one CUDA graph. Empty where all is as it should be; valid until the next run.
+    const std::string& note() const noexcept;
+
   private:
     std::unique_ptr<Impl> impl_;
 };

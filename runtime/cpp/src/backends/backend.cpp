@@ -22,6 +22,11 @@ void Session::play(const std::vector<std::size_t>& calls) {
 
 void Session::finish(bool) { wait(); }
 
+const std::string& Session::note() const {
+    static const std::string nothing;
+    return nothing;
+}
+
 Times Session::timed(const std::vector<std::size_t>& calls, const std::function<void()>&) {
     using clock = std::chrono::steady_clock;
     const auto seconds = [](clock::time_point begin, clock::time_point end) {

@@ -56,6 +56,10 @@ class Session {
     /// is left to do may go on behind it on a stream of the caller's.
     virtual void finish(bool host);
 
+    /// What a person should know of how runs are played, such as why the loop is not one graph;
+    /// empty where all is as it should be.
+    virtual const std::string& note() const;
+
     /// Plays these calls and measures them; their outputs are then there to be read.
     ///
     /// A session that hands over a whole loop plays several times: as a whole, and call by call.

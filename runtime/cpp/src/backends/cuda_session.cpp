@@ -112,8 +112,10 @@ void CudaSession::capture(const std::vector<std::size_t>& calls, Loop& loop) {
     try {
         check_capturable(own_.handle());
         loop.graph = own_.captured([&] { enqueue_all(calls, own_.handle()); });
-    } catch (const Error&) {
-        // Launched call by call, and tried again behind the next run.
+        note_.clear();
+    } catch (const Error& error) {
+        // It is tried again behind the next runs.
+        note_ = "calls are launched one by one, not as one CUDA graph: " + error.message;
     }
 }
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "addresses.h"
@@ -35,6 +36,7 @@ class CudaSession : public Session {
     void play(const std::vector<std::size_t>& calls) override;
     void wait() override;
     void finish(bool host) override;
+    const std::string& note() const override { return note_; }
     Times timed(const std::vector<std::size_t>& calls,
                 const std::function<void()>& rewind) override;
 
@@ -81,6 +83,7 @@ class CudaSession : public Session {
     DeviceValues values_;
     std::vector<CallAddresses> addresses_;
     std::map<std::vector<std::size_t>, Loop> loops_;  // by the calls that were played
+    std::string note_;
 };
 
 }  // namespace keepstep::internal

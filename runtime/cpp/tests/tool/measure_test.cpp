@@ -49,17 +49,19 @@ TEST_CASE("of several runs each number is a median, of those calls that were lau
 
 TEST_CASE("a table has a line a group, and shares are parts of all calls") {
     const tool::Played played{"toy", "null", 1, tool::times_of(calls, {run(4, {1, 1, 1, 0, 1})}),
-                              {"a.png"}};
+                              {"a.png"}, "no graph"};
     const std::string text = tool::played_text(played);
     CHECK(contains(text, "a.png: toy, 4.00 s\n"));
     CHECK(contains(text, "full           full         2  1.00 s  500.0 ms   25 %\n"));
     CHECK(contains(text, "the whole run               5  4.00 s\n"));
+    CHECK(contains(text, "\nno graph\n"));
     CHECK(contains(tool::played_json(played), "\"share\": 0.25"));
+    CHECK(contains(tool::played_json(played), "\"note\": \"no graph\""));
 }
 
 TEST_CASE("a path that is no UTF-8 does not spoil the JSON") {
     const tool::Played played{"toy", "null", 1, tool::times_of(calls, {run(0, {0})}),
-                              {"a\xFF.png"}};
+                              {"a\xFF.png"}, ""};
     CHECK(contains(tool::played_json(played), "a\xEF\xBF\xBD.png"));  // the sign for no character
 }
 
