@@ -1,10 +1,10 @@
 #include "keepstep/player.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "alone.h"
+#include "clock.h"
 #include "error.h"
 #include "inputs.h"
 #include "player_impl.h"
@@ -135,21 +135,17 @@ void Player::Impl::launch_watched(const Progress& progress) {
 }
 
 internal::Times Player::Impl::timed_watched(const Progress& progress) {
-    using clock = std::chrono::steady_clock;
-    const auto seconds = [](clock::time_point begin, clock::time_point end) {
-        return std::chrono::duration<double>(end - begin).count();
-    };
     internal::Times times;
     session->wait();
-    const auto begin = clock::now();
+    const auto begin = internal::Clock::now();
     auto last = begin;
     launch_watched([&](std::size_t done, std::size_t all) {
-        times.calls.push_back(seconds(last, clock::now()));
+        times.calls.push_back(internal::seconds_between(last, internal::Clock::now()));
         const bool goes_on = progress(done, all);
-        last = clock::now();  // what is done with the news is no part of the next call
+        last = internal::Clock::now();  // what is done with the news is no part of the next call
         return goes_on;
     });
-    times.seconds = seconds(begin, last);
+    times.seconds = internal::seconds_between(begin, last);
     return times;
 }
 

@@ -1,35 +1,12 @@
 // A run on a GPU allocates nothing: counted at `operator new`, with fakes that do nothing.
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <cstdlib>
-#include <new>
-
+#include "allocations.h"
 #include "fake_cuda.h"
 #include "fake_tensorrt.h"
 #include "gpu_toy.h"
 #include "keepstep/bundle.h"
 #include "toy_bundle.h"
-
-namespace {
-
-std::atomic<long> allocations = 0;
-
-}  // namespace
-
-void* operator new(std::size_t size, const std::nothrow_t&) noexcept {
-    ++allocations;
-    return std::malloc(size == 0 ? 1 : size);
-}
-
-// Arrays come to this one.
-void* operator new(std::size_t size) {
-    if (void* memory = operator new(size, std::nothrow)) return memory;
-    throw std::bad_alloc();
-}
-
-void operator delete(void* memory) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace keepstep::tests {
 

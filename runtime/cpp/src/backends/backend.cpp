@@ -1,8 +1,8 @@
 #include "backends/backend.h"
 
-#include <chrono>
 #include <cstring>
 
+#include "clock.h"
 #include "error.h"
 #include "wording.h"
 
@@ -28,22 +28,18 @@ const std::string& Session::note() const {
 }
 
 Times Session::timed(const std::vector<std::size_t>& calls, const std::function<void()>&) {
-    using clock = std::chrono::steady_clock;
-    const auto seconds = [](clock::time_point begin, clock::time_point end) {
-        return std::chrono::duration<double>(end - begin).count();
-    };
     Times times;
     wait();
-    const auto begin = clock::now();
+    const auto begin = Clock::now();
     auto last = begin;
     for (const std::size_t call : calls) {
         launch(call);
         wait();
-        const auto now = clock::now();
-        times.calls.push_back(seconds(last, now));
+        const auto now = Clock::now();
+        times.calls.push_back(seconds_between(last, now));
         last = now;
     }
-    times.seconds = seconds(begin, last);
+    times.seconds = seconds_between(begin, last);
     return times;
 }
 
