@@ -1,6 +1,7 @@
 #include "program.h"
 
 #include <algorithm>
+#include <set>
 
 #include "error.h"
 #include "inputs.h"
@@ -48,17 +49,28 @@ std::vector<std::string> names(const Program& program, const std::vector<std::si
     return found;
 }
 
-/// The slots that are not given, each with its type.
-std::string missing_types(const Program& program, const std::vector<std::size_t>& slots,
-                          const std::vector<bool>& given) {
+/// Refuses a run when an input is not given that a launched call reads; it tells all of them.
+void check_inputs(const Program& program, const std::vector<std::size_t>& launches,
+                  const std::vector<bool>& given) {
+    const auto is_given = [&](std::size_t slot) { return given[slot]; };
+    const auto has_inputs = [&](std::size_t call) {
+        const std::vector<std::size_t>& inputs = program.calls[call].inputs;
+        return std::all_of(inputs.begin(), inputs.end(), is_given);
+    };
+    if (std::all_of(launches.begin(), launches.end(), has_inputs)) return;
+    std::set<std::size_t> missing;
+    for (const std::size_t call : launches) {
+        for (const std::size_t slot : program.calls[call].inputs) {
+            if (!given[slot]) missing.insert(slot);
+        }
+    }
     std::string text;
-    for (const std::size_t slot : slots) {
-        if (given[slot]) continue;
+    for (const std::size_t slot : missing) {
         const TensorType& type = program.slots[slot].type;
         text += (text.empty() ? "" : ", ") + bare(type.name) + " " +
                 type_text(type.dtype, type.shape);
     }
-    return text;
+    throw_input_error("plan " + shown(program.plan) + " also needs the input " + text);
 }
 
 }  // namespace
@@ -82,20 +94,18 @@ void calls_to_launch(const Program& program, const std::vector<bool>& given,
     const auto is_given = [&](std::size_t slot) { return given[slot]; };
     launches.clear();
     for (std::size_t i = 0; i < program.calls.size(); ++i) {
-        const auto& [inputs, feeds] = program.calls[i];
+        const std::vector<std::size_t>& feeds = program.calls[i].feeds;
         const auto fed = std::count_if(feeds.begin(), feeds.end(), is_given);
         if (fed != 0 && static_cast<std::size_t>(fed) == feeds.size()) continue;
         if (fed != 0) {
-            throw_input_error("plan " + shown(program.plan) + ": with " + listed(names(program, feeds, given, true)) + " give " +
+            throw_input_error("plan " + shown(program.plan) + ": with " +
+                              listed(names(program, feeds, given, true)) + " give " +
                               listed(names(program, feeds, given, false)) +
                               ", too: one call computes them all; or give none of them");
         }
-        if (!std::all_of(inputs.begin(), inputs.end(), is_given)) {
-            throw_input_error("plan " + shown(program.plan) + " also needs the input " +
-                              missing_types(program, inputs, given));
-        }
         launches.push_back(i);
     }
+    check_inputs(program, launches, given);
 }
 
 }  // namespace keepstep::internal

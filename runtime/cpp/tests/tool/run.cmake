@@ -86,7 +86,7 @@ refused("not a safetensors file" ${FILES}/toy --inputs ${FILES}/toy/bundle.json)
 refused("no such folder" ${FILES}/no ${inputs})
 refused("has no plan 'toi' (did you mean 'toy'?)" ${toy} --plan toi)
 refused("there is no backend 'nul'" ${FILES}/toy ${inputs} --backend nul)
-refused("needs the input token_ids int64" ${FILES}/toy --backend null)
+refused("needs the input noise float32" ${FILES}/toy --backend null)
 refused("'toy' has no input 'nois' (did you mean 'noise'?)" ${FILES}/toy --backend null
         --inputs ${FILES}/unknown.safetensors --outputs ${WORK}/new.safetensors)
 refused("expected float32[1, 4], found dtype float16" ${FILES}/toy --backend null
