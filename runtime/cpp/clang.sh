@@ -27,7 +27,7 @@ take() {
     mkdir -p bin
     for name in clang clang++; do
         # Unpacked elsewhere, it does not find its libraries by itself.
-        printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$libraries" \
+        printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$@"\n' "$libraries" \
             "$folder/usr/lib/llvm-$version/bin/$name" > bin/$name
         chmod +x bin/$name
     done

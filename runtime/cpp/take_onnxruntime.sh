@@ -18,13 +18,16 @@ found = glob.glob(spec.submodule_search_locations[0] + "/capi/libonnxruntime.so.
 print(os.path.realpath(found[0]) if found else "")')
 [ -n "$library" ] || { echo "$python has no package onnxruntime with a shared library"; exit 1; }
 
-mkdir -p "$folder/include" "$folder/lib"
+mkdir -p "$folder/lib"
 cd "$folder"
-if [ ! -e include/onnxruntime_c_api.h ]; then
+if [ ! -e include ]; then
     command -v npm > npm.log || { echo "no npm"; exit 1; }
+    rm -rf ./*.tgz include.part
     npm pack --silent --pack-destination . $headers > npm.log 2>&1 ||
         { echo "the npm package $headers cannot be had"; exit 1; }
-    tar -xzf com.github.asus4.onnxruntime-*.tgz --wildcards --strip-components=7 -C include "$inside"
-    rm com.github.asus4.onnxruntime-*.tgz
+    mkdir include.part
+    tar -xzf ./*.tgz --wildcards --strip-components=7 -C include.part "$inside"
+    mv include.part include # whole, or not there
+    rm ./*.tgz
 fi
 for name in libonnxruntime.so libonnxruntime.so.1; do ln -sf "$library" lib/$name; done

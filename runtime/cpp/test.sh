@@ -53,6 +53,7 @@ needed="nlohmann/json.hpp doctest/doctest.h"
 headers_found CLI/CLI.hpp ||
     echo "keepstep-run left out of the C++ tests: no header of CLI11; install libcli11-dev"
 
+without_onnxruntime=ON
 if [ "$preset" = fuzz ]; then
     programs=$(./clang.sh $build/clang) || skip "no clang with libFuzzer; install clang"
     PATH=$programs:$PATH
@@ -60,11 +61,14 @@ else
     # The library of the Python tests, so that both runtimes can be compared to the bit.
     python=../../.venv/bin/python
     [ -x $python ] || python=python3
-    ./take_onnxruntime.sh $build/onnxruntime $python > $build/onnxruntime.log 2>&1 ||
+    if ./take_onnxruntime.sh $build/onnxruntime $python > $build/onnxruntime.log 2>&1; then
+        without_onnxruntime=OFF
+    else
         echo "C++ backend onnxruntime left out of the tests: $(tail -n 1 $build/onnxruntime.log)"
+    fi
 fi
 
-cmake --preset "$preset" > $build/configure.log 2>&1 || {
+cmake --preset "$preset" -DCMAKE_DISABLE_FIND_PACKAGE_ONNXRuntime=$without_onnxruntime > $build/configure.log 2>&1 || {
     cat $build/configure.log
     exit 1
 }

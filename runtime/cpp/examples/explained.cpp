@@ -55,7 +55,7 @@ keepstep::Status play(keepstep::Player& player) {
 
 /// The same without a copy: inputs are written where the player reads them, and outputs are read
 /// where it writes them. Inputs have to be written again for every run, because later calls use
-/// their memory; outputs lie there until the next run.
+/// their memory; outputs lie there until memory of an input is written.
 keepstep::Status play_in_place(keepstep::Player& player) {
     std::vector<keepstep::ConstTensor> inputs;
     for (const auto& type : player.inputs()) {

@@ -27,7 +27,8 @@ int main(int count, char** arguments) {
     if (wanted > 16) return 1;
     for (size_t i = 0; i < wanted; ++i) {
         if (failed(keepstep_player_tensor(player, KEEPSTEP_INPUT, i, &inputs[i]))) return 1;
-        memset(inputs[i].data, 0, inputs[i].bytes); /* the player's own memory: not copied again */
+        if (inputs[i].device != KEEPSTEP_HOST) return 1; /* of a GPU: cudaMemset goes here */
+        memset(inputs[i].data, 0, inputs[i].bytes);      /* the player's own: not copied again */
     }
     keepstep_player_watch(player, tell, (void*)plan);
     if (failed(keepstep_player_run(player, inputs, wanted, NULL, 0))) return 1;

@@ -13,8 +13,8 @@ class Alone {
     explicit Alone(std::atomic_flag& playing) : playing_(playing) {
         if (playing_.test_and_set(std::memory_order_acquire)) {
             throw_input_error(
-                "this player is playing already, in another thread; make a second player of the "
-                "bundle, they share engines and weights");
+                "this player is playing already, in another thread or in its own progress "
+                "callback; make a second player of the bundle, they share engines and weights");
         }
     }
     Alone(const Alone&) = delete;

@@ -12,6 +12,12 @@ namespace keepstep {
 
 using internal::guarded;
 
+namespace {
+
+constexpr int most_threads = 1024;  // more than any launch can use; each of them takes memory
+
+}  // namespace
+
 struct Bundle::Impl {
     std::shared_ptr<internal::BundleFolder> folder;
 };
@@ -57,9 +63,9 @@ Result<ConstTensor> Bundle::tensor(std::string_view file, std::string_view name)
 Result<Player> Bundle::player(std::string_view plan, std::string_view backend,
                               const PlayerOptions& options) const noexcept {
     return guarded([&] {
-        if (options.threads < 0) {
-            internal::throw_input_error("threads: expected 1 or more, or 0 for the backend's "
-                                        "choice, found " +
+        if (options.threads < 0 || options.threads > most_threads) {
+            internal::throw_input_error("threads: expected 1 to " + std::to_string(most_threads) +
+                                        ", or 0 for the backend's choice, found " +
                                         std::to_string(options.threads));
         }
         const internal::Plan& checked = impl_->folder->plan(std::string(plan));

@@ -46,10 +46,13 @@ static_assert(keepstep::Shape::max_axes == KEEPSTEP_MAX_AXES);
 /// What is told where there is no memory left to tell it.
 keepstep_error out_of_memory{{StatusCode::backend_error, 0, "out of memory"}};
 
-keepstep_error* error_of(Status status) noexcept {
+keepstep_error* error_of(const Status& status) noexcept {
     if (status.ok()) return nullptr;
-    auto* error = new (std::nothrow) keepstep_error{std::move(status)};
-    return error == nullptr ? &out_of_memory : error;
+    try {
+        return new keepstep_error{status};
+    } catch (...) {
+        return &out_of_memory;
+    }
 }
 
 void throw_unless_ok(const Status& status) {
@@ -213,7 +216,8 @@ keepstep_error* keepstep_player_run(keepstep_player* player, const keepstep_tens
                                     size_t input_count, const keepstep_tensor* outputs,
                                     size_t output_count) {
     return played(player, inputs, input_count, outputs, output_count, [&] {
-        throw_unless_ok(player->player.run(player->inputs, player->outputs, player->progress));
+        const keepstep::Progress progress = player->progress;  // it may be changed while it is told
+        throw_unless_ok(player->player.run(player->inputs, player->outputs, progress));
     });
 }
 

@@ -109,7 +109,14 @@ TEST_CASE_FIXTURE(Toy, "runs are watched, ended and measured through the C inter
         &told);
     check_error(keepstep_player_run(player, inputs, 2, nullptr, 0), KEEPSTEP_CANCELLED, "after 2");
     CHECK(told == 2);
-    keepstep_player_watch(player, nullptr, nullptr);
+    keepstep_player_watch(
+        player,
+        [](std::size_t, std::size_t, void* user) {
+            keepstep_player_watch(static_cast<keepstep_player*>(user), nullptr, nullptr);
+            return 1;
+        },
+        player);
+    CHECK(keepstep_player_run(player, inputs, 2, nullptr, 0) == nullptr);
     CHECK(keepstep_player_run(player, inputs, 2, nullptr, 0) == nullptr);
     REQUIRE(keepstep_player_call_count(player) == 5);
     double seconds = -1;

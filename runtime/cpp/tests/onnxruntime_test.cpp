@@ -171,6 +171,21 @@ TEST_CASE_FIXTURE(Copy, "an engine of another shape is refused") {
     CHECK(contains(refusal(), "int64[1, 4]"));
 }
 
+TEST_CASE_FIXTURE(Copy, "a second plan that means a shared engine in another way is refused") {
+    const std::string plan = read(folder() / "plans/toy.json");
+    // No rule looks into engines.
+    write(folder() / "plans/other.json",
+          replaced(replaced(plan, R"("name": "toy")", R"("name": "other")"),
+                   R"("text": {"macs": 16, "engines": {"onnxruntime": "stages/text-00.onnx"})",
+                   R"("text": {"macs": 16, "engines": {"onnxruntime": "stages/decode-00.onnx"})"));
+    seal(folder(), R"(["toy", "other"])");
+    const auto bundle = Bundle::open(folder().string());
+    const auto first = bundle->player("toy");
+    CHECK(first.ok());
+    const Status second = bundle->player("other").status();
+    CHECK(contains(second.message(), "stage 'text' (stages/decode-00.onnx) cannot be loaded"));
+}
+
 TEST_CASE_FIXTURE(Copy, "a stage without an engine for the backend is refused") {
     write(folder() / "plans/toy.json",
           replaced(read(folder() / "plans/toy.json"),

@@ -278,11 +278,13 @@ TEST_CASE_FIXTURE(Toy, "a backend that is not in the build is told from one that
     CHECK(contains(refusal(absent), "is not in this build, which has: 'null'"));
 }
 
-TEST_CASE_FIXTURE(Toy, "a negative number of threads is refused") {
+TEST_CASE_FIXTURE(Toy, "a number of threads that no launch can use is refused") {
     PlayerOptions options;
-    options.threads = -1;
-    const auto opened = Bundle::open(temporary.path().string())->player("toy", "null", options);
-    CHECK(opened.status().code() == StatusCode::input_error);
+    for (const int threads : {-1, 1025}) {
+        options.threads = threads;
+        const auto opened = Bundle::open(temporary.path().string())->player("toy", "null", options);
+        CHECK(opened.status().code() == StatusCode::input_error);
+    }
 }
 
 TEST_CASE_FIXTURE(Toy, "a player that is playing refuses a second run") {

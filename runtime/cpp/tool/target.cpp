@@ -73,7 +73,11 @@ void Drafts::write(const std::string& path, std::string_view content) {
 void Drafts::publish() {
     while (!files_.empty()) {
         const auto& [draft, place] = files_.back();
-        if (std::rename(draft.c_str(), place.c_str()) != 0) cannot_be_written(place, errno);
+        if (std::rename(draft.c_str(), place.c_str()) != 0) {
+            throw Failure{place + ": cannot be put in its place: " +
+                          std::generic_category().message(errno) +
+                          "; choose another place, and run again"};
+        }
         files_.pop_back();
     }
 }

@@ -120,18 +120,18 @@ KEEPSTEP_API keepstep_error* keepstep_player_call(const keepstep_player* player,
                                                   keepstep_call* call);
 KEEPSTEP_API size_t keepstep_player_count(const keepstep_player* player, keepstep_role role);
 /* The type of an input, output or feed and, in `data`, the player's own memory of it: what is
- * written there before a run and given to it is not copied. An index beyond the last is an error.
- */
+ * written there before a run and given to it is not copied. An output lies there until the next
+ * run, or until memory of an input is written. An index beyond the last is an error. */
 KEEPSTEP_API keepstep_error* keepstep_player_tensor(keepstep_player* player, keepstep_role role,
                                                     size_t index, keepstep_tensor* tensor);
-/* Plays the plan once: takes inputs and feeds, launches its calls, copies outputs out. Nothing is
- * allocated where nothing fails. One thread at a time may use a player. */
+/* Plays the plan once: takes inputs and feeds, launches its calls, copies outputs out. Nothing but
+ * engines allocates then, where nothing fails. One thread at a time may use a player. */
 KEEPSTEP_API keepstep_error* keepstep_player_run(keepstep_player* player,
                                                  const keepstep_tensor* inputs, size_t input_count,
                                                  const keepstep_tensor* outputs,
                                                  size_t output_count);
-/* Has `progress` told of every call of every run from now on, which are then launched and waited
- * for one by one; NULL: no more. */
+/* Has `progress` told of every call of every `keepstep_player_run` from now on, which are then
+ * launched and waited for one by one; NULL: no more. */
 KEEPSTEP_API void keepstep_player_watch(keepstep_player* player, keepstep_progress progress,
                                         void* user);
 /* Plays the plan, gives its outputs, and measures: `seconds` of the whole run and, by its index,

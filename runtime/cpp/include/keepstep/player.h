@@ -15,7 +15,8 @@ namespace keepstep {
 
 /// How a plan is loaded.
 struct PlayerOptions {
-    /// CPU threads of a launch; 0: as many as the backend likes. It means nothing on a GPU.
+    /// CPU threads of a launch, at most 1024; 0: as many as the backend likes. It means nothing on
+    /// a GPU.
     int threads = 0;
     /// The `cudaStream_t` that a GPU's player launches on; null: one of its own.
     void* cuda_stream = nullptr;
@@ -45,7 +46,8 @@ struct Profile {
 /// nothing.
 using Progress = std::function<bool(std::size_t done, std::size_t all)>;
 
-/// Plays one plan; made by `Bundle::player`. Everything is allocated then: a run allocates nothing.
+/// Plays one plan; made by `Bundle::player`. Everything is allocated then: a run allocates nothing
+/// of its own, once it has been played; engines may.
 ///
 /// One thread at a time may use a player; other players of the same bundle are independent of it
 /// and share its weights. A player keeps what it needs of its bundle alive.
@@ -71,8 +73,9 @@ class KEEPSTEP_API Player {
     /// if that is where it plays.
     ///
     /// What is written there before a run and given to it is not copied; an output is there until
-    /// the next run. Inputs and feeds have to be written again for every run: later calls use
-    /// their memory. Fails with `input_error` for another name.
+    /// the next run, or until memory of an input or feed is written: they may share bytes. Inputs
+    /// and feeds have to be written again for every run: later calls use their memory. Fails with `input_error` for
+    /// another name.
     Result<MutableTensor> memory(std::string_view name) noexcept;
 
     /// Plays the plan once: takes `inputs`, launches its calls, copies `outputs` out.

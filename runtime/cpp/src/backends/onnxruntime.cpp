@@ -15,7 +15,7 @@ std::unique_ptr<Session> OnnxRuntimeSession::open(BundleFolder& bundle, const Pl
 
 OnnxRuntimeSession::OnnxRuntimeSession(BundleFolder& bundle, const Plan& plan,
                                        const PlayerOptions& options)
-    : arena_(Pages::zeros(static_cast<std::size_t>(plan.arena_bytes))) {
+    : arena_(Pages::zeros(static_cast<std::size_t>(plan.arena_bytes))), options_(run_options()) {
     std::vector<std::shared_ptr<OnnxRuntimeEngine>> engines;
     const std::vector<std::string> paths = engine_paths(bundle, plan, "onnxruntime");
     for (std::size_t i = 0; i < paths.size(); ++i) {
@@ -41,9 +41,9 @@ OnnxRuntimeSession::OnnxRuntimeSession(BundleFolder& bundle, const Plan& plan,
 
 void OnnxRuntimeSession::launch(std::size_t call) {
     const Launch& next = launches_[call];
-    OrtStatus* status =
-        ort().RunWithBinding(next.engine->session.get(), nullptr, next.binding.get());
-    if (const auto fault = ort_fault(status)) {
+    OrtSession* session = next.engine->session.get();
+    if (const auto fault =
+            ort_fault(ort().RunWithBinding(session, options_.get(), next.binding.get()))) {
         throw_backend_error(next.place + " failed in ONNX Runtime: " + *fault);
     }
 }

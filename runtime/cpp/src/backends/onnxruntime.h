@@ -31,6 +31,7 @@ class OnnxRuntimeSession : public Session {
     OnnxRuntimeSession(BundleFolder& bundle, const Plan& plan, const PlayerOptions& options);
 
     Pages arena_;
+    OwnedRunOptions options_;
     std::vector<std::byte*> places_;  // by value; null for constants
     std::vector<Launch> launches_;    // by call
 };

@@ -21,9 +21,8 @@ std::string ort_title() {
 
 std::optional<std::string> ort_fault(OrtStatus* status) {
     if (status == nullptr) return std::nullopt;
-    std::string said = told(ort().GetErrorMessage(status));
-    ort().ReleaseStatus(status);
-    return said;
+    const OrtOwned<OrtStatus, &OrtApi::ReleaseStatus> owned(status);
+    return told(ort().GetErrorMessage(status));
 }
 
 }  // namespace keepstep::internal

@@ -37,6 +37,7 @@ using OrtOwned = std::unique_ptr<T, OrtRelease<release>>;
 using OwnedEnv = OrtOwned<OrtEnv, &OrtApi::ReleaseEnv>;
 using OwnedOptions = OrtOwned<OrtSessionOptions, &OrtApi::ReleaseSessionOptions>;
 using OwnedSession = OrtOwned<OrtSession, &OrtApi::ReleaseSession>;
+using OwnedRunOptions = OrtOwned<OrtRunOptions, &OrtApi::ReleaseRunOptions>;
 using OwnedBinding = OrtOwned<OrtIoBinding, &OrtApi::ReleaseIoBinding>;
 using OwnedValue = OrtOwned<OrtValue, &OrtApi::ReleaseValue>;
 using OwnedMemoryInfo = OrtOwned<OrtMemoryInfo, &OrtApi::ReleaseMemoryInfo>;

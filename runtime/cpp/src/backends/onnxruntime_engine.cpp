@@ -106,9 +106,9 @@ std::string name_of(const OrtSession* session, NameOf get, std::size_t index) {
     check(ort().GetAllocatorWithDefaultOptions(&allocator), "memory");
     char* text = nullptr;
     check(get(session, index, allocator, &text), "a name");
-    std::string name = text;
-    check(ort().AllocatorFree(allocator, text), "memory");
-    return name;
+    const auto free = [&](char* taken) { ort_fault(ort().AllocatorFree(allocator, taken)); };
+    const std::unique_ptr<char, decltype(free)> owned(text, free);
+    return text;
 }
 
 /// The type of a tensor; a dimension that is not fixed is -1.
@@ -171,7 +171,6 @@ std::shared_ptr<OnnxRuntimeEngine> loaded(BundleFolder& bundle, const Plan& plan
     auto engine = std::make_shared<OnnxRuntimeEngine>();
     engine->library = std::move(env);
     engine->session.reset(session);
-    check_interface(session, stage);
     return engine;
 }
 
@@ -192,15 +191,23 @@ std::shared_ptr<OnnxRuntimeEngine> load_engine(BundleFolder& bundle, const Plan&
                                                int threads) {
     const Stage& stage = plan.stages.at(name);
     try {
-        return bundle.shared().get<OnnxRuntimeEngine>(
+        auto engine = bundle.shared().get<OnnxRuntimeEngine>(
             key_of(plan, stage, path, threads),
             [&] { return loaded(bundle, plan, stage, path, threads); });
+        check_interface(engine->session.get(), stage);  // plans may mean it in different ways
+        return engine;
     } catch (Error& error) {
         if (error.code != StatusCode::backend_error) throw;
         throw_backend_error("bundle " + bare(bundle.path()) + ": stage " + shown(name) + " (" +
                             bare(path) + ") cannot be loaded: " + error.message +
                             "; export the bundle again");
     }
+}
+
+OwnedRunOptions run_options() {
+    OrtRunOptions* made = nullptr;
+    check(ort().CreateRunOptions(&made), "options");
+    return OwnedRunOptions(made);
 }
 
 OwnedBinding bound(OnnxRuntimeEngine& engine, const Stage& stage, const CallAddresses& at) {

@@ -28,6 +28,9 @@ std::shared_ptr<OnnxRuntimeEngine> load_engine(BundleFolder& bundle, const Plan&
                                                const std::string& name, const std::string& path,
                                                int threads);
 
+/// How engines are launched.
+OwnedRunOptions run_options();
+
 /// The tensors of one call, bound to their memory. Throws a backend error.
 OwnedBinding bound(OnnxRuntimeEngine& engine, const Stage& stage, const CallAddresses& at);
 

@@ -93,15 +93,16 @@ TEST_CASE("what cannot be written leaves nothing behind, and says why") {
     const std::string missing = (folder.path() / "no/x").string();
     fs::create_directory(folder.path() / "taken");
     const std::string taken = (folder.path() / "taken").string();
-    for (const std::string& path : {missing, taken}) {
-        const std::string message = failure([&] {
+    const auto refusal = [](const std::string& path) {
+        return failure([&] {
             tool::Drafts drafts;
             drafts.write(path, "x");
             drafts.publish();
         });
-        CHECK(contains(message, path + ": cannot be written: "));
-        CHECK(contains(message, "nothing was left behind"));
-    }
+    };
+    CHECK(contains(refusal(missing), missing + ": cannot be written: "));
+    CHECK(contains(refusal(missing), "nothing was left behind"));
+    CHECK(contains(refusal(taken), taken + ": cannot be put in its place: "));
     CHECK(files_in(folder.path()) == 1);
 }
 
