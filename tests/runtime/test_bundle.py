@@ -140,6 +140,14 @@ def test_a_symbolic_link_out_of_the_bundle_is_refused(folder: Path, link: str) -
     assert "symbolic link" in refused(folder, 3)
 
 
+def test_a_path_that_no_system_opens_is_refused_in_one_short_line(folder: Path) -> None:
+    path = "x" + "/x" * 300_000
+    seal(folder, files={path: {"bytes": 1, "sha256": "0" * 64}})
+    message = refused(folder, 0)
+    assert "too long" in message
+    assert len(message) < 1000
+
+
 def test_a_symbolic_link_within_the_bundle_is_followed(folder: Path) -> None:
     (folder / "weights.safetensors").rename(folder / "w")
     (folder / "weights.safetensors").symlink_to("w")

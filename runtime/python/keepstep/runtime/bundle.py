@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _MANIFEST = "bundle.json"
 _CHUNK = 2**20  # bytes hashed at a time
+_LONGEST_PATH = 4096  # bytes, where no system has more
 
 
 class Bundle:
@@ -221,6 +222,8 @@ def _check_manifest(folder: Path, manifest: Manifest, verify_hashes: bool) -> No
 
 def _contained(folder: Path, path: str, place: str) -> Path:
     """The file that `path` means, symbolic links followed, if it lies in the bundle (rule 3)."""
+    if len(path) >= _LONGEST_PATH:  # no system opens it, and to follow its links takes seconds
+        raise BundleError(0, f"{place}: {shown(path)} cannot be read: the name is too long")
     root = os.path.realpath(folder)
     real = os.path.realpath(folder / path)
     if not Path(real).is_relative_to(root):
