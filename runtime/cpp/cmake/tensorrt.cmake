@@ -68,5 +68,3 @@ target_include_directories(keepstep_objects SYSTEM PUBLIC ${KEEPSTEP_TENSORRT_IN
 set(tensorrt_libraries ${KEEPSTEP_TENSORRT_LIBRARY} ${cuda_library})
 target_link_libraries(keepstep_objects PUBLIC ${tensorrt_libraries})
 target_link_libraries(keepstep_runtime PRIVATE ${tensorrt_libraries})
-# Where the libraries lie outside of the system's folders, as in a Python environment.
-set_target_properties(keepstep_runtime PROPERTIES INSTALL_RPATH_USE_LINK_PATH ON)
