@@ -214,6 +214,16 @@ def test_what_a_scheduler_itself_refuses_is_refused_by_its_name(
         lower(scheduler(name, steps, **overrides), steps)
 
 
+@pytest.mark.parametrize(("steps", "at"), [(1, 0), (8, 7)])
+def test_coefficients_that_are_no_numbers_are_refused_at_the_step_that_makes_them(
+    steps: int, at: int
+) -> None:
+    settings = {"solver_type": "bh1", "solver_order": 3}
+    words = f"UniPCMultistepScheduler gives NaN or infinity at step {at} of {steps} .*bh1.*choose"
+    with pytest.raises(SamplerError, match=words):
+        lower(scheduler("UniPCMultistepScheduler", steps, **settings), steps)
+
+
 def test_an_override_beats_the_model_folder() -> None:
     folder = {**CONFIG, "prediction_type": "v_prediction"}
     chosen = Sampler(scheduler="DDIMScheduler", steps=4, prediction_type="epsilon")

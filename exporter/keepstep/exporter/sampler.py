@@ -162,7 +162,21 @@ def _run(
             prediction = predictions[k]
         step = scheduler.step(prediction.view(shape), t, sample.view(shape), return_dict=False)
         sample = step[0].reshape(-1).to(torch.float64)
+        if not (inputs[-1].isfinite().all() and sample.isfinite().all()):
+            raise SamplerError(_not_finite(scheduler, k, timesteps))
     return torch.stack(inputs), sample
+
+
+def _not_finite(scheduler: SchedulerMixin, k: int, timesteps: torch.Tensor) -> str:
+    """What to say of a scheduler that gives NaN or infinity, whoever's fault that is."""
+    config = scheduler.config
+    known = ("solver_order", "solver_type", "algorithm_type", "final_sigmas_type")
+    found = ", ".join(f"{name} {config[name]}" for name in known if name in config)
+    return (
+        f"{type(scheduler).__name__} gives NaN or infinity at step {k} of {len(timesteps)} "
+        f"(timestep {float(timesteps[k]):g}){found and f' with {found}'}: no picture can come of "
+        "these settings, in diffusers neither; choose others in `sampler`, or other steps"
+    )
 
 
 def _probe(scheduler: SchedulerMixin, steps: int, strength: float | None) -> LoweredSampler:
