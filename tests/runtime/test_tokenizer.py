@@ -6,7 +6,7 @@ import pytest
 from runtime.toy_bundle import tokenizer
 
 from keepstep.runtime.errors import BundleError, InputError
-from keepstep.runtime.tokenizer import PromptTokenizer
+from keepstep.runtime.tokenizer import PromptTokenizer, of_several_vectors, spell_out
 
 
 @pytest.fixture
@@ -47,3 +47,10 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: str) ->
 def test_a_length_that_leaves_no_room_is_refused(prompts: PromptTokenizer) -> None:
     with pytest.raises(BundleError, match="no room beside 2 marks"):
         PromptTokenizer(prompts.path, 2, 2).encode(["a"])
+
+
+def test_a_token_of_several_vectors_is_written_out_and_others_are_not() -> None:
+    several = of_several_vectors({"<s>", "<s>_1", "<s>_2", "<s>_4", "<one>", "<two>_1"})
+    assert several == {"<s>": "<s> <s>_1 <s>_2"}
+    spelled = spell_out("a <s> <one> <s>", ["a</w>", "<s>", "<one>", "<s>"], several)
+    assert spelled == "a <s> <s>_1 <s>_2 <one> <s> <s>_1 <s>_2"

@@ -1,8 +1,15 @@
-"""Prompts as token ids. Needs the package `tokenizers`, and only when a prompt is encoded."""
+"""Prompts as token ids. Needs the package `tokenizers`, and only when a prompt is encoded.
+
+A token that textual inversion has taught to a model may have several vectors. They are tokens of
+their own, `<style>`, `<style>_1`, `<style>_2`, …, and a prompt that says `<style>` means all of
+them; diffusers writes them out before it tokenizes (`maybe_convert_prompt`), and so does this.
+Source: Gal et al., "An Image is Worth One Word", arXiv:2208.01618.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -36,10 +43,21 @@ class PromptTokenizer:
             except UnicodeEncodeError as error:
                 raise InputError(f"prompt {shown(text)} is no Unicode text: {error}") from error
         found = self._tokenizer.encode_batch(list(texts))
+        if self._several:
+            spelled = [
+                spell_out(text, encoding.tokens, self._several)
+                for text, encoding in zip(texts, found, strict=True)
+            ]
+            found = self._tokenizer.encode_batch(spelled)
         ids = np.full((len(texts), self.length), self.pad, np.int64)
         for row, encoding in zip(ids, found, strict=True):
             row[: len(encoding.ids)] = encoding.ids[: self.length]
         return ids
+
+    @cached_property
+    def _several(self) -> Mapping[str, str]:
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        return of_several_vectors({token.content for token in added})
 
     @cached_property
     def _tokenizer(self) -> Any:
@@ -62,3 +80,22 @@ class PromptTokenizer:
                 0, f"{self.path}: {self.length} ids a prompt leave no room beside {marks} marks"
             )
         return tokenizer
+
+
+def of_several_vectors(added: AbstractSet[str]) -> dict[str, str]:
+    """Each added token that has several vectors → all of them, written out."""
+    several = {}
+    for token in added:
+        parts = [token]
+        while (following := f"{token}_{len(parts)}") in added:
+            parts.append(following)
+        if len(parts) > 1:
+            several[token] = " ".join(parts)
+    return several
+
+
+def spell_out(text: str, tokens: Sequence[str], several: Mapping[str, str]) -> str:
+    """`text`, of which `tokens` were made, with all vectors of the tokens that have several."""
+    for token in dict.fromkeys(tokens):
+        text = text.replace(token, several.get(token, token))
+    return text
