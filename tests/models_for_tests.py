@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -39,6 +40,7 @@ def write_model(
     linear: bool = False,
     prediction_type: str = "epsilon",
     seed: int = 0,
+    statistics: Mapping[str, list[float]] | None = None,
 ) -> Path:
     """Save a pipeline to `folder`, with the same weights for the same arguments.
 
@@ -52,7 +54,7 @@ def write_model(
         torch.manual_seed(seed)
         pipeline = StableDiffusionPipeline(
             unet=_unet(top_attention, layers, levels, use_linear_projection=linear),
-            vae=_vae(),
+            vae=_vae(**(statistics or {})),
             tokenizer=_tokenizer(folder / "tokenizer"),
             text_encoder=CLIPTextModel(_text_config()),
             scheduler=_scheduler(prediction_type),
@@ -64,8 +66,17 @@ def write_model(
     return folder
 
 
-def write_xl_model(folder: Path, *, seed: int = 0) -> Path:
+def write_xl_model(
+    folder: Path,
+    *,
+    seed: int = 0,
+    zeros_for_empty: bool = True,
+    statistics: Mapping[str, list[float]] | None = None,
+) -> Path:
     """Save a pipeline with what is particular about Stable Diffusion XL to `folder`.
+
+    zeros_for_empty   what no negative prompt means: zeros, or the embedding of an empty one
+    statistics        `latents_mean` and `latents_std` of the VAE, as Playground v2.5 has them
 
     Two text encoders of different widths, a network that is told the picture's size and has no
     attention at the latent's own resolution, and a VAE that is to stay in float32.
@@ -83,7 +94,7 @@ def write_xl_model(folder: Path, *, seed: int = 0) -> Path:
                 addition_time_embed_dim=SIZE_WIDTH,
                 projection_class_embeddings_input_dim=POOLED_WIDTH + 6 * SIZE_WIDTH,
             ),
-            vae=_vae(force_upcast=True),
+            vae=_vae(force_upcast=True, **(statistics or {})),
             tokenizer=_tokenizer(folder / "tokenizer"),
             tokenizer_2=_tokenizer(folder / "tokenizer_2", pad_token="z</w>"),
             text_encoder=CLIPTextModel(_text_config(num_hidden_layers=2)),
@@ -96,6 +107,7 @@ def write_xl_model(folder: Path, *, seed: int = 0) -> Path:
                 )
             ),
             scheduler=EulerDiscreteScheduler.from_config(_scheduler("epsilon").config),
+            force_zeros_for_empty_prompt=zeros_for_empty,
         )
     pipeline.save_pretrained(folder)
     return folder
@@ -124,7 +136,7 @@ def _unet(top_attention: bool, layers: int, levels: int, **more: object) -> UNet
     return unet
 
 
-def _vae(*, force_upcast: bool = False) -> AutoencoderKL:
+def _vae(*, force_upcast: bool = False, **more: object) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 16),
         layers_per_block=1,
@@ -135,6 +147,7 @@ def _vae(*, force_upcast: bool = False) -> AutoencoderKL:
         mid_block_add_attention=False,
         sample_size=PICTURE,
         force_upcast=force_upcast,
+        **more,
     )
 
 

@@ -34,6 +34,7 @@ PLANS: dict[str, tuple[dict[str, TensorType], list[Any]]] = {
         ],
     ),
     "copy": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
+    "unguided": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
 }
 
 
@@ -44,6 +45,8 @@ def write_conditioned_bundle(folder: Path) -> Path:
     tokenizer().save(str(folder / "tokenizer/tokenizer.json"))
     for name, (own, nodes) in PLANS.items():
         inputs = {**COMMON, **own}
+        if name == "unguided":
+            del inputs["guidance_scale"]
         values = {n: Value("input", t, 256 * i) for i, (n, t) in enumerate(inputs.items())}
         values["image"] = Value("output", IMAGE, 256 * len(inputs))
         plan = Plan(

@@ -66,6 +66,20 @@ def test_a_picture_of_any_mode_is_taken(mode: str, run: Command) -> None:
     assert (drawn(run("copy", "--init-image", path)) == 255).all()
 
 
+@pytest.mark.parametrize("scale", [[], ["--guidance-scale", 1], ["--guidance-scale", 0]])
+def test_a_plan_without_guidance_takes_no_scale_or_one_that_means_none(
+    scale: list[object], run: Command
+) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT), "white").save("photo.png")
+    assert (drawn(run("unguided", "--init-image", "photo.png", *scale)) == 255).all()
+
+
+def test_a_plan_without_guidance_refuses_a_scale_that_would_have_no_effect(run: Command) -> None:
+    Image.new("RGB", (WIDTH, HEIGHT), "white").save("photo.png")
+    outcome = run("unguided", "--init-image", "photo.png", "--guidance-scale", 7.5)
+    assert "plan 'unguided' has no guidance, so a scale of 7.5 has no effect" in refused(outcome)
+
+
 def test_a_photo_is_turned_upright(run: Command) -> None:
     photo = Image.new("RGB", (HEIGHT, WIDTH))  # lies on its side, and says so
     photo.paste("red", (0, 0, HEIGHT // 2, WIDTH))

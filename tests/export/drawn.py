@@ -20,12 +20,21 @@ def noise() -> np.ndarray:
     return np.random.default_rng(3).standard_normal((1, 4, 16, 16), dtype=np.float32)
 
 
-def played(bundle: Bundle, plan: str, **more: np.ndarray) -> dict[str, np.ndarray]:
+def played(
+    bundle: Bundle,
+    plan: str,
+    *,
+    prompt: str = PROMPT,
+    negative_prompt: str | None = None,
+    guidance_scale: float = GUIDANCE_SCALE,
+    **more: np.ndarray,
+) -> dict[str, np.ndarray]:
     """Outputs of a plan; `more` inputs take the place of those of the prompt."""
     with bundle.player(plan, threads=1) as player:
-        told = {**player.encode(PROMPT), "guidance_scale": GUIDANCE_SCALE, "noise": noise()}
-        told |= more
-        return {n: a.copy() for n, a in player.run(told).items()}
+        told = {**player.encode(prompt, negative_prompt), "noise": noise()}
+        if "guidance_scale" in player.inputs:
+            told["guidance_scale"] = np.float32(guidance_scale)
+        return player.run(told | more)
 
 
 def pipeline(folder: Path, sampler: str, image: bool = False) -> tuple[Any, int]:
@@ -51,13 +60,8 @@ def drawn(
         path, scale = lora
         found.load_lora_weights(path.parent, weight_name=path.name, adapter_name="style")
         found.set_adapters(["style"], [scale])
-    result = found(
-        **{"prompt": PROMPT, "negative_prompt": ""} | how,
-        num_inference_steps=steps,
-        guidance_scale=GUIDANCE_SCALE,
-        latents=torch.from_numpy(noise()),
-        output_type="latent",
-    )
+    usual = {"prompt": PROMPT, "guidance_scale": GUIDANCE_SCALE, "output_type": "latent"}
+    result = found(**usual | how, num_inference_steps=steps, latents=torch.from_numpy(noise()))
     return np.asarray(result.images)
 
 

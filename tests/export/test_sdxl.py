@@ -81,7 +81,7 @@ def test_an_xl_plan_equals_the_eager_run_of_its_schedule(plan: str, xl: Bundle) 
 
 def test_an_xl_plan_may_be_given_embeddings_in_place_of_tokens(xl: Bundle, xl_folder: Path) -> None:
     model = models.load(str(xl_folder))
-    embedded = {name: tensor.numpy() for name, tensor in model.embed([PROMPT], [""]).items()}
+    embedded = {name: tensor.numpy() for name, tensor in model.embed([PROMPT]).items()}
     assert {"pooled_prompt_embeds", "negative_pooled_prompt_embeds"} <= embedded.keys()
     launched: list[str] = []
     with xl.player(FULL.name, threads=1) as player:

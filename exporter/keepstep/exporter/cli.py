@@ -67,8 +67,11 @@ def run(
     bundle: BundleArgument,
     plan: PlanOption = None,
     prompt: Annotated[str | None, typer.Option(help="What to draw.")] = None,
-    negative_prompt: Annotated[str, typer.Option(help="What to avoid.")] = "",
-    guidance_scale: Annotated[float, typer.Option(help="How closely to follow the prompt.")] = 5.0,
+    negative_prompt: Annotated[str | None, typer.Option(help="What to avoid.")] = None,
+    guidance_scale: Annotated[
+        float | None,
+        typer.Option(help="How closely to follow the prompt; 1 or less: without guidance. [5]"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the start noise.")] = 0,
     init_image: Annotated[Path | None, typer.Option(help="What img2img starts from.")] = None,
     lora: Annotated[list[str] | None, typer.Option(help="FILE or FILE:SCALE; repeat.")] = None,

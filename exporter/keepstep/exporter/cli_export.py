@@ -47,6 +47,12 @@ def export(
         bool, typer.Option(help="Let embedded weights stay in host memory.")
     ] = False,
     tf32: Annotated[bool, typer.Option(help="Let float32 products be rounded to TF32.")] = False,
+    guidance: Annotated[
+        str | None,
+        typer.Option(
+            help="none: a distilled checkpoint, the prompt alone; classifier-free. [as it is made]"
+        ),
+    ] = None,
     verify: Annotated[
         str,
         typer.Option(
@@ -83,6 +89,7 @@ def export(
             float32=float32 or (),
             options=options,
             verify=cast(Any, verify),
+            guidance=cast(Any, guidance),
             progress=report,
         )
     total = sum(entry.bytes for entry in bundle.manifest.files.values())

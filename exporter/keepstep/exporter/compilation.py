@@ -31,7 +31,7 @@ from .rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
 from .rehearsal_file import read_rehearsal, write_rehearsal
 from .repair import repair
 from .request import ExportRequest, folder_stamps
-from .stages import TIME, StageFactory, StageId, is_half
+from .stages import StageFactory, StageId, is_half
 from .tables import time_tables
 from .toolchain import toolchain
 from .verify import verify
@@ -76,13 +76,19 @@ class _Compilation:
         self.request = request
         self.cache = cache
         self.model = models.load(request.model, request.height, request.width, weights=False)
-        self.factory = StageFactory(self.model, request.batch)
-        self.compiler = StageCompiler(self.factory, cache)
-        lowered = [lower_schedule(self.model, self.factory, s) for s in request.schedules]
+        self.factories = {g: StageFactory(self.model, request.batch, g) for g in (True, False)}
+        self.compiler = StageCompiler(self.factories, cache)
+        lowered = [
+            lower_schedule(self.model, self.factories[self.model.is_guided(s)], s)
+            for s in request.schedules
+        ]
         self.wanted = list(dict.fromkeys(s for e in lowered for s in stages_of(e).values()))
         self.work = Work(_tasks(request, self.wanted), report)
         self.work.start("convert time")
-        time = self.compiler.convert(TIME, Precision("float32"))
+        # The timestep tables are the same with and without guidance: any run's trace will do.
+        time = self.compiler.convert(
+            StageId("time", guided=lowered[0].guided), Precision("float32")
+        )
         read = self.model.checkpoint.tensor
         self.drafts = [
             Draft(
@@ -189,7 +195,7 @@ class _Compilation:
         return cache_key({"files": folder_stamps(self.model.checkpoint.folder)})
 
     def _subgraph(self, stage: StageId) -> Subgraph:
-        return self.factory.source(stage).subgraph
+        return self.factories[stage.guided].source(stage).subgraph
 
     def _rehearse(self, draft: Draft) -> Rehearsal:
         """Run every stage once in float32, unless that has been done for the same checkpoint."""
@@ -239,7 +245,9 @@ class _Compilation:
             {
                 "checkpoint": self._checkpoint_key,
                 "schedule": draft.entry.schedule.to_yaml(),
-                "stages": [self.factory.identity(stage) for stage in draft.stages.values()],
+                "stages": [
+                    self.factories[stage.guided].identity(stage) for stage in draft.stages.values()
+                ],
                 "toolchain": dict(toolchain()),
             }
         )

@@ -45,19 +45,23 @@ class CompiledStage:
 
 
 class StageCompiler:
-    """Compiles stages of one model; each step's result is kept in the cache."""
+    """Compiles stages of one model; each step's result is kept in the cache.
 
-    def __init__(self, factory: StageFactory, cache: Cache) -> None:
-        self._factory = factory
+    `factories` make the stages of runs with guidance (True) and without (False).
+    """
+
+    def __init__(self, factories: Mapping[bool, StageFactory], cache: Cache) -> None:
+        self._factories = factories
         self._cache = cache
 
     def convert(self, stage: StageId, precision: Precision) -> OnnxStage:
         """The stage as ONNX; traced only where the cache does not have it."""
         kept = sorted(precision.kept.get(stage, ()))
-        dtype = "float32" if self._factory.needs_float32(stage) else precision.dtype
+        factory = self._factories[stage.guided]
+        dtype = "float32" if factory.needs_float32(stage) else precision.dtype
         key = cache_key(
             {
-                "stage": self._factory.identity(stage),
+                "stage": factory.identity(stage),
                 "dtype": dtype,
                 "kept": kept,
                 "toolchain": dict(toolchain()),
@@ -65,7 +69,7 @@ class StageCompiler:
         )
 
         def make(_: Path) -> Files:
-            subgraph = self._factory.source(stage).subgraph
+            subgraph = factory.source(stage).subgraph
             if dtype != "float32":
                 subgraph = lower_precision(
                     subgraph,

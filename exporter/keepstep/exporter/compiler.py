@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from keepstep.runtime import Bundle
 
@@ -15,8 +16,9 @@ from .bundle_place import check_target
 from .bundle_writer import restore_bundle, write_bundle
 from .cache import Blob, Cache
 from .engine_from_onnx import BuildOptions, builder
+from .errors import ExportError
 from .request import Checks, DType, ExportRequest
-from .schedule import Schedule
+from .schedule import Guidance, Schedule
 from .work import Progress
 
 
@@ -33,6 +35,7 @@ def export(
     float32: Sequence[str] = (),
     options: BuildOptions | None = None,
     verify: Checks = "run",
+    guidance: Guidance | None = None,
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -48,6 +51,8 @@ def export(
     options     of the engines: target, whether weights are shared or embedded
     verify      `run` compares every stage and a whole run of every schedule with an eager one,
                 `stages` every stage only, `none` nothing
+    guidance    of all schedules, in place of what they say: `classifier-free`, or `none` for a
+                checkpoint that is distilled and samples with the prompt alone
     cache       where finished work is kept; the user's own if not given
     Raises `ExportError` and its kinds; the folder `out` is then as it was.
     """
@@ -57,7 +62,7 @@ def export(
     options = options or BuildOptions()
     request = ExportRequest(
         model=str(model),
-        schedules=[s if isinstance(s, Schedule) else Schedule.load(s) for s in schedules],
+        schedules=[_loaded(s, guidance) for s in schedules],
         builders=[builder(name, options) for name in backends],
         height=height,
         width=width,
@@ -85,3 +90,13 @@ def export(
             about = {"model": content.model["name"], "plans": ", ".join(bundle.plans)}
             opened.put("export", key, {**files, **content.files}, about)
     return bundle
+
+
+def _loaded(schedule: str | Path | Schedule, guidance: Guidance | None) -> Schedule:
+    """A schedule, its guidance replaced if one is given."""
+    loaded = schedule if isinstance(schedule, Schedule) else Schedule.load(schedule)
+    if guidance is None:
+        return loaded
+    if guidance not in get_args(Guidance):
+        raise ExportError(f"guidance is {guidance!r}: known are {', '.join(get_args(Guidance))}")
+    return loaded.model_copy(update={"guidance": guidance})

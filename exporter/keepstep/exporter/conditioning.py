@@ -14,24 +14,42 @@ from keepstep.runtime.errors import InputError
 from keepstep.runtime.plan import TensorType
 from keepstep.runtime.wording import listed
 
+GUIDANCE_SCALE = 5.0  # where none is given
+
 
 def run_inputs(
     player: Player,
     prompt: str,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     *,
-    guidance_scale: float,
+    guidance_scale: float | None,
     seed: int,
     start: Mapping[str, np.ndarray],
 ) -> dict[str, Any]:
-    """Everything that `player.run` takes; `start` is what `init_image` or `grey` give."""
+    """Everything that `player.run` takes; `start` is what `init_image` or `grey` give.
+
+    A scale of None is the usual one. Where a plan has no guidance there is none; raises
+    `InputError` for a scale above 1 that is given to such a plan.
+    """
     return {
         **start,
         **micro_conditions(player),
         **player.encode(prompt, negative_prompt),
         **noises(player.inputs, seed),
-        "guidance_scale": guidance_scale,
+        **_guidance(player, guidance_scale),
     }
+
+
+def _guidance(player: Player, scale: float | None) -> dict[str, float]:
+    """The guidance scale of a plan that takes one."""
+    if "guidance_scale" in player.inputs:
+        return {"guidance_scale": GUIDANCE_SCALE if scale is None else scale}
+    if scale is not None and scale > 1:  # up to 1 diffusers leaves guidance out, too
+        raise InputError(
+            f"plan {player.plan.name!r} has no guidance, so a scale of {scale:g} has no effect on "
+            "it: leave --guidance-scale out, or choose a plan with guidance"
+        )
+    return {}
 
 
 def noises(inputs: Mapping[str, TensorType], seed: int) -> dict[str, np.ndarray]:

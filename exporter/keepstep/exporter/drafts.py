@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from keepstep.runtime.plan import Plan, Stage, Step, TensorType
 from .bundle_writer import WEIGHTS_FILE, constants_path
 from .lowering import LoweredSchedule
 from .program import NetworkCall, Program, build_plan, score_weights
-from .stages import ENCODE, PROMPT, TEXT, StageId
+from .stages import StageId
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,13 @@ class Draft:
 
 def stages_of(entry: LoweredSchedule) -> dict[str, StageId]:
     """The stages of a plan, in the order in which they first run, by their names in it."""
-    network = [StageId("network", variant=variant) for variant in dict.fromkeys(entry.variants)]
-    image = [ENCODE] if entry.sampler.from_image else []
-    stages = [TEXT, PROMPT, *image, *network, StageId("decode", window=entry.window)]
-    return {stage.name: stage for stage in stages}
+    parts = ["text", "prompt", *(["encode"] if entry.sampler.from_image else [])]
+    stages = [
+        *(StageId(part) for part in parts),
+        *(StageId("network", variant=variant) for variant in dict.fromkeys(entry.variants)),
+        StageId("decode", window=entry.window),
+    ]
+    return {stage.name: replace(stage, guided=entry.guided) for stage in stages}
 
 
 def plan_of(

@@ -16,7 +16,7 @@ import torch
 from keepstep.runtime.plan import Plan
 
 from .lowering import LoweredSchedule
-from .models import StableDiffusion
+from .models import StableDiffusion, of_guidance
 from .pruning.level import pruned_level
 from .reference import run_eagerly
 from .rehearsal import Rehearsal
@@ -35,9 +35,10 @@ def golden_inputs(
     inputs = {
         "noise": torch.randn(batch, c, h, w, generator=generator),
         "guidance_scale": torch.tensor(GUIDANCE_SCALE),
-        **model.token_ids([PROMPT] * batch, [""] * batch),
+        **model.text_inputs([PROMPT] * batch, [""] * batch),
         **model.sizes(batch),
     }
+    inputs = of_guidance(inputs, entry.guided)
     if any(variant.prune and variant.prune.alpha for variant in entry.variants):
         level = pruned_level(model.unet)
         assert level
@@ -78,8 +79,8 @@ def golden_outputs(
         model,
         entry.schedule,
         torch.from_numpy(inputs["noise"]),
-        model.embed([PROMPT] * batch, [""] * batch),
-        float(inputs["guidance_scale"]),
+        model.embed([PROMPT] * batch, [""] * batch, entry.guided),
+        float(inputs.get("guidance_scale", 1.0)),
         None if extra is None else torch.from_numpy(extra),
         progress,
         init_image=None if picture is None else torch.from_numpy(picture),

@@ -24,6 +24,7 @@ class LoweredSchedule:
     sampler: LoweredSampler  # of those that run
     variants: tuple[NetworkVariant, ...]  # of those that run
     kept: tuple[int | None, ...]  # tokens, of all calls; None where nothing is pruned
+    guided: bool = True  # whether the run has both halves of guidance
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -52,4 +53,5 @@ def lower_schedule(
     variants = tuple(factory.variant(schedule, call, folded.rows) for call in running)
     counts = [factory.counts(schedule, call) for call in calls]
     kept = tuple(c.kept if c else None for c in counts)
-    return LoweredSchedule(schedule, calls, sampler.timesteps, folded, variants, kept)
+    timesteps = sampler.timesteps
+    return LoweredSchedule(schedule, calls, timesteps, folded, variants, kept, factory.guided)

@@ -29,8 +29,8 @@ class Request:
     """What a user asks for."""
 
     prompt: str
-    negative_prompt: str = ""
-    guidance_scale: float = 5.0
+    negative_prompt: str | None = None
+    guidance_scale: float | None = None  # the usual one, of a plan that has guidance
     seed: int = 0
     init_image: Path | None = None
 

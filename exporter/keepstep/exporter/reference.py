@@ -17,7 +17,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from .models import StableDiffusion
+from .models import StableDiffusion, of_guidance
 from .models.checkpoint import quiet
 from .models.modules import unet_arguments
 from .models.unet import branch_of, cut_path
@@ -69,9 +69,10 @@ def run_eagerly(
 ) -> EagerRun:
     """Sample with `schedule`.
 
-    noise (B, C, h, w), conditions as `model.embed` gives them, selection_noise (R, B, N) for the R
-    calls that run, init_image uint8 (B, H, W, 3) if the sampler has a strength; wherever and in
-    whatever float they are. `clock` gives seconds; for times of calls on a GPU it waits for them.
+    noise (B, C, h, w), conditions as `model.embed` gives them (the negative ones are left out in a
+    schedule without guidance), selection_noise (R, B, N) for the R calls that run, init_image uint8
+    (B, H, W, 3) if the sampler has a strength; wherever and in whatever float they are. `clock`
+    gives seconds; for times of calls on a GPU it waits for them.
     """
     device, dtype = model.unet.device, model.unet.dtype
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
@@ -85,25 +86,29 @@ def run_eagerly(
         timesteps, sample = _from_image(model, schedule, scheduler, noise, init_image)
         run.seconds.append(("encode", clock() - start))
     calls = schedule.resolve(len(timesteps), type(scheduler).__name__)
-    told = unet_arguments({name: c.to(device, dtype) for name, c in conditions.items()})
+    guided = model.is_guided(schedule)
+    told = unet_arguments(
+        {name: c.to(device, dtype) for name, c in of_guidance(conditions, guided).items()}
+    )
     network = _Network(model, schedule)
-    guided = torch.zeros_like(noise)
+    prediction = torch.zeros_like(noise)
     for k, (call, t) in enumerate(zip(calls, timesteps, strict=True)):
         start = clock()
         if call.kind != "skip":
-            twice = torch.cat([sample, sample])
+            batch = torch.cat([sample, sample]) if guided else sample
             if hasattr(scheduler, "scale_model_input"):
-                twice = scheduler.scale_model_input(twice, t)
+                batch = scheduler.scale_model_input(batch, t)
             extra = None if selection_noise is None else selection_noise[network.runs]
-            prediction = network(call, twice, t, told, extra)
-            unconditional, conditional = prediction.chunk(2)
-            guided = unconditional + guidance_scale * (conditional - unconditional)
-        sample = scheduler.step(guided, t, sample, return_dict=False)[0]
+            halves = network(call, batch, t, told, extra).chunk(2 if guided else 1)
+            prediction = halves[-1]  # of the prompt alone, as diffusers has it up to a scale of 1
+            if guided and guidance_scale > 1:
+                prediction = halves[0] + guidance_scale * (halves[1] - halves[0])
+        sample = scheduler.step(prediction, t, sample, return_dict=False)[0]
         run.seconds.append((call.kind, clock() - start))
         if progress:
             progress(k + 1, len(calls))
     start = clock()
-    scaled = (sample / model.vae.config.scaling_factor).to(model.vae.dtype)
+    scaled = model.latent_scale.to_vae(sample).to(model.vae.dtype)
     picture = model.vae.decode(scaled, return_dict=False)[0]
     picture = ((picture.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1) * 255).round()
     run.seconds.append(("decode", clock() - start))
@@ -123,8 +128,8 @@ def _from_image(
         scheduler.set_begin_index(begin)
     timesteps = scheduler.timesteps[begin:]
     picture = init_image.to(vae.device).permute(0, 3, 1, 2) / 127.5 - 1
-    latents = vae.encode(picture.to(vae.dtype)).latent_dist.mode() - (vae.config.shift_factor or 0)
-    latents = (latents * vae.config.scaling_factor).to(noise.dtype)
+    latents = vae.encode(picture.to(vae.dtype)).latent_dist.mode()
+    latents = model.latent_scale.to_sampler(latents).to(noise.dtype)
     return timesteps, scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(noise)))
 
 
@@ -136,14 +141,15 @@ class _Network:
         self.schedule = schedule
         self.runs = 0
         self.cached: Tensor | None = None
-        self.last: list[Tensor] = []  # unconditional halves of the last two predictions
+        self.guided = model.is_guided(schedule)
+        self.last: list[Tensor] = []  # first halves of the last two predictions: unconditional
         unet, cache = model.unet, schedule.cache
         self.cut = cut_path(unet, cache, schedule.name) if cache else None
 
     def __call__(
         self, call: Call, sample: Tensor, t: Tensor, told: Told, extra: Tensor | None
     ) -> Tensor:
-        """One full or shallow call on sample (2B, C, h, w)."""
+        """One full or shallow call on sample (HB, C, h, w), of H halves of guidance."""
         unet = self.model.unet
         with pruned(unet, self._context(call, sample, extra)):
             if call.kind == "shallow":
@@ -152,7 +158,7 @@ class _Network:
                 prediction = _shallow(unet, sample, t, told, self.cached, branch)
             else:
                 prediction = self._full(sample, t, told)
-        self.last = [*self.last[-1:], prediction.chunk(2)[0]]
+        self.last = [*self.last[-1:], prediction.chunk(2 if self.guided else 1)[0]]
         self.runs += 1
         return prediction
 
@@ -179,12 +185,13 @@ class _Network:
         level = pruned_level(self.model.unet)
         assert level
         b, _, h, w = sample.shape
+        b //= 2 if self.guided else 1
         rows, columns = level.grid(h, w)
-        score = torch.zeros(b // 2, rows * columns, device=sample.device)
+        score = torch.zeros(b, rows * columns, device=sample.device)
         if len(self.last) == 2:
             change = (self.last[1] - self.last[0]).abs().float()
             # The mean over channels, and over the latents that a token stands for.
-            squares = change.reshape(b // 2, -1, rows, h // rows, columns, w // columns)
+            squares = change.reshape(b, -1, rows, h // rows, columns, w // columns)
             score = call.prune.gamma * squares.mean(dim=(1, 3, 5)).flatten(1)
         if extra is not None and call.prune.alpha:
             score = score + call.prune.alpha * extra.to(sample.device)

@@ -35,6 +35,7 @@ LETTER_OF = {kind: letter for letter, kind in LETTERS.items()}
 NO_PRUNE = {"prune": False}
 
 Kind = Literal["full", "shallow", "skip"]
+Guidance = Literal["classifier-free", "none"]
 
 
 class _Frozen(BaseModel):
@@ -119,6 +120,7 @@ class Schedule(_Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
     source: str = ""
     sampler: Sampler
+    guidance: Guidance | None = None  # none: the prompt alone; where absent, as the model is made
     cache: Cache | None = None
     prune: Prune | None = None
     calls: Repeat | tuple[Call, ...]

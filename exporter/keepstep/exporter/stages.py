@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from .errors import ScheduleError
-from .models import StableDiffusion
+from .models import StableDiffusion, of_guidance
 from .models.modules import Decoder, Encoder, NetworkCall
 from .models.unet import branch_of, cut_path
 from .passes.colour import colour
@@ -60,14 +60,12 @@ class StageId:
     part: str
     window: int = 0  # of decode
     variant: NetworkVariant | None = None  # of the network
+    guided: bool = True  # whether the run has both halves of guidance
 
     @property
     def name(self) -> str:
         """The stage's name within a plan."""
         return self.variant.name if self.variant else self.part
-
-
-TEXT, PROMPT, TIME, ENCODE = (StageId(part) for part in ("text", "prompt", "time", "encode"))
 
 
 def is_half(name: str) -> bool:
@@ -85,12 +83,16 @@ def window_for(rows: int) -> int:
 
 
 class StageFactory:
-    """Traces a model on demand and cuts stages out of its traces; each is made once."""
+    """Traces a model on demand and cuts stages out of its traces; each is made once.
 
-    def __init__(self, model: StableDiffusion, batch: int) -> None:
+    `guided` says whether the stages are those of runs with both halves of guidance.
+    """
+
+    def __init__(self, model: StableDiffusion, batch: int, guided: bool = True) -> None:
         self.model = model
         self.batch = batch
-        self.conditions = tuple(model.conditions(batch))
+        self.guided = guided
+        self.conditions = of_guidance(model.conditions(batch), guided)
         self.level = pruned_level(model.unet)
         self.text = cache(self._text)
         self.encode = cache(self._encode)
@@ -100,14 +102,25 @@ class StageFactory:
         self.time = cache(self._time)
         self._network_trace = cache(self._trace_network)
 
+    @property
+    def halves(self) -> int:
+        """H: the halves of guidance."""
+        return 2 if self.guided else 1
+
     def source(self, stage: StageId) -> StageSource:
         """The stage in float32, traced if it has not been yet."""
+        assert stage.guided == self.guided, "a stage was asked of another run's factory"
         if stage.variant:
             return self.network(stage.variant)
         if stage.part == "decode":
             return self.decode(stage.window)
-        parts = {TEXT: self.text, PROMPT: self.prompt, TIME: self.time, ENCODE: self.encode}
-        return parts[stage]()
+        parts = {
+            "text": self.text,
+            "prompt": self.prompt,
+            "time": self.time,
+            "encode": self.encode,
+        }
+        return parts[stage.part]()
 
     def identity(self, stage: StageId) -> dict[str, object]:
         """All that the stage depends on beside this program: what its cache key is made of."""
@@ -129,7 +142,9 @@ class StageFactory:
                 "window": variant.window,
             },
             "configs": {name: dict(model.checkpoint.config(name)) for name in configs},
-            "conditions": {n: list(s) for n, s in model.conditions(self.batch).items()},
+            "family": model.family,
+            "conditions": {n: list(s) for n, s in self.conditions.items()},
+            "text_inputs": list(of_guidance(model.text_inputs([""], None), self.guided)),
             "latents": [self.batch, *model.latent_shape],
             "prompt_length": model.prompt_length,
         }
@@ -196,7 +211,7 @@ class StageFactory:
 
     def _prompt(self) -> StageSource:
         """Cross-attention keys and values of all blocks, from the prompts' embeddings."""
-        return self._hoisted("prompt", self.conditions)
+        return self._hoisted("prompt", tuple(self.conditions))
 
     def _time(self) -> StageSource:
         """What every block takes from the timestep; run at export, its results are constants."""
@@ -210,24 +225,22 @@ class StageFactory:
 
     def _text(self) -> StageSource:
         module, outputs = self.model.text_stage()
-        shape = (self.batch, self.model.prompt_length)
-        # One tensor for each input: torch.export takes the same one twice for one input.
-        inputs = {
-            prefix + name: torch.zeros(shape, dtype=torch.int64)
-            for name in self.model.tokenizers
-            for prefix in ("", "negative_")
-        }
+        examples = self.model.text_inputs([""] * self.batch, [""] * self.batch)
+        inputs = of_guidance(examples, self.guided)
+        outputs = tuple(of_guidance(dict.fromkeys(outputs), self.guided))
         return _whole("text", trace(module, inputs), outputs)
 
     def _encode(self) -> StageSource:
         """The image that a run starts from, as latents."""
         shape = (self.batch, self.model.height, self.model.width, 3)
         inputs = {"init_image": torch.zeros(shape, dtype=torch.uint8)}
-        return _whole("encode", trace(Encoder(self.model.vae), inputs), ("latents",))
+        module = Encoder(self.model.vae, self.model.latent_scale, self.halves)
+        return _whole("encode", trace(module, inputs), ("latents",))
 
     def _decode(self, window: int) -> StageSource:
-        inputs = self._loop_inputs(window)
-        return _whole("decode", trace(Decoder(self.model.vae), inputs), ("latents", "image"))
+        module = Decoder(self.model.vae, self.model.latent_scale)
+        traced = trace(module, self._loop_inputs(window))
+        return _whole("decode", traced, ("latents", "image"))
 
     def _trace_network(
         self, prune: Prune | None, window: int, select_after: str | None
@@ -235,7 +248,7 @@ class StageFactory:
         """The traced network call and the values that are hoisted out of it, by name."""
         model, b = self.model, self.batch
         inputs = self._loop_inputs(window) | {"timestep": torch.zeros(1)}
-        inputs |= {name: torch.zeros(shape) for name, shape in model.conditions(b).items()}
+        inputs |= {name: torch.zeros(shape) for name, shape in self.conditions.items()}
         context = None
         if prune:
             counts = count_tokens(prune, *self._grid(), "traced")
@@ -272,12 +285,13 @@ class StageFactory:
     def _loop_inputs(self, window: int) -> dict[str, Tensor]:
         """Examples of what the sampler gives to every network call and to the decoder."""
         latents = (self.batch, *self.model.latent_shape)
-        return {
+        inputs = {
             "noise": torch.zeros(latents),
-            "history": torch.zeros(window, 2, *latents),
+            "history": torch.zeros(window, self.halves, *latents),
             "coef": torch.zeros(1, 1 + window),
             "guidance_scale": torch.tensor(1.0),
         }
+        return of_guidance(inputs, self.guided)
 
 
 def _whole(name: str, traced: Trace, outputs: tuple[str, ...]) -> StageSource:

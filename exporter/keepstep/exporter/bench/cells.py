@@ -70,12 +70,12 @@ class CompiledCell:
 
     def run(self) -> Run:
         """Play the plan, timing every launch."""
-        player = self._player
+        player, scale = self._player, self.setting.guidance_scale
         profile = player.profile(
             run_inputs(
                 player,
                 self.setting.prompt,
-                guidance_scale=self.setting.guidance_scale,
+                guidance_scale=scale if "guidance_scale" in player.inputs else None,
                 seed=self.setting.seed,
                 start=grey(player.inputs),
             )

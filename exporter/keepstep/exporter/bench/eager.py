@@ -148,7 +148,7 @@ class EagerCell:
         memory = _DeviceMemory(loaded) if loaded.on_gpu and self.how == EAGER else None
         start = loaded.clock()
         begin = clock()
-        conditions = model.embed(prompts, [""] * len(prompts))
+        conditions = model.embed(prompts, None, model.is_guided(self._schedule))
         text = ("text", clock() - begin)
         run = run_eagerly(
             model,

@@ -24,7 +24,7 @@ from ..cache import Cache
 from ..compiler import export
 from ..engine_from_onnx import BuildOptions
 from ..errors import ExportError
-from ..schedule import Repeat, Sampler, Schedule
+from ..schedule import Guidance, Repeat, Sampler, Schedule
 from ..work import Progress
 from .rows import Row
 
@@ -41,7 +41,8 @@ class Plain:
     calls: int  # of the network
     predicted_seconds: float  # of its loop
     budget_seconds: float  # the plan's measured loop
-    number: int = 1  # tells it from other samplers with as many steps
+    number: int = 1  # tells it from others with as many steps
+    guidance: Guidance | None = None  # the schedule's
 
     @property
     def name(self) -> str:
@@ -108,8 +109,9 @@ def plain_for(bundle: Bundle, rows: Sequence[Row], baseline: str, model: str) ->
         budget = row.loop_seconds.median
         if budget >= full[row.how].loop_seconds.median:
             continue
-        sampler = Schedule.load(bundle.file(schedule_path(row.plan))).sampler
-        found.append(_fitting(row, sampler, config, _full_call(full[row.how])))
+        schedule = Schedule.load(bundle.file(schedule_path(row.plan)))
+        fitting = _fitting(row, schedule.sampler, config, _full_call(full[row.how]))
+        found.append(replace(fitting, guidance=schedule.guidance))
     return _numbered(found)
 
 
@@ -144,12 +146,12 @@ def _fitting(row: Row, sampler: Sampler, config: Mapping[str, Any], call_seconds
 
 
 def _numbered(plains: Sequence[Plain]) -> list[Plain]:
-    """The same sampler has the same name, and others have others."""
-    samplers = list(dict.fromkeys(plain.sampler for plain in plains))
+    """The same sampler and guidance have the same name, and others have others."""
+    runs = list(dict.fromkeys((plain.sampler, plain.guidance) for plain in plains))
 
     def number(plain: Plain) -> int:
-        alike = [sampler for sampler in samplers if sampler.steps == plain.sampler.steps]
-        return 1 + alike.index(plain.sampler)
+        alike = [run for run in runs if run[0].steps == plain.sampler.steps]
+        return 1 + alike.index((plain.sampler, plain.guidance))
 
     return [replace(plain, number=number(plain)) for plain in plains]
 
@@ -171,10 +173,10 @@ def plain_bundle(
     in float32 are the same and found in the cache. Raises `KeepstepError`.
     """
     settings = _settings(bundle)
-    samplers = {plain.name: plain.sampler for plain in plains}
+    runs = {plain.name: (plain.sampler, plain.guidance) for plain in plains}
     plain = [
-        Schedule(name=name, sampler=sampler, calls=Repeat(repeat="F"))
-        for name, sampler in samplers.items()
+        Schedule(name=name, sampler=sampler, guidance=guidance, calls=Repeat(repeat="F"))
+        for name, (sampler, guidance) in runs.items()
     ]
     own = [Schedule.load(bundle.file(schedule_path(name))) for name in bundle.plans]
     plan = bundle.plan(bundle.plans[0])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..errors import ModelError
 from .checkpoint import Checkpoint
-from .stable_diffusion import StableDiffusion
+from .stable_diffusion import StableDiffusion, of_guidance
 from .stable_diffusion_xl import StableDiffusionXL
 
-__all__ = ["Checkpoint", "StableDiffusion", "StableDiffusionXL", "load"]
+__all__ = ["Checkpoint", "StableDiffusion", "StableDiffusionXL", "load", "of_guidance"]
 
 FAMILIES = (StableDiffusion, StableDiffusionXL)
 

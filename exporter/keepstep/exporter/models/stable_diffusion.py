@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -12,9 +12,23 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from keepstep.runtime.tokenizer import of_several_vectors, spell_out
+
 from ..errors import ModelError
+from ..schedule import Schedule
 from .checkpoint import Checkpoint
-from .modules import TextEncoder
+from .modules import LatentScale, TextEncoder
+
+T = TypeVar("T")
+
+# Schedulers that only checkpoints distilled for few steps, guidance included, come with.
+_OF_DISTILLED = ("LCMScheduler", "TCDScheduler")
+
+
+def of_guidance(named: Mapping[str, T], guided: bool) -> dict[str, T]:
+    """What a run takes of `named`: all with guidance, nothing negative and no scale without it."""
+    halves = ("negative_", "guidance_scale")
+    return {name: x for name, x in named.items() if guided or not name.startswith(halves)}
 
 
 @dataclass(frozen=True)
@@ -108,10 +122,27 @@ class StableDiffusion:
         """Features of one token of an embedded prompt."""
         return int(self.unet.config.cross_attention_dim)
 
+    @property
+    def latent_scale(self) -> LatentScale:
+        """Between the VAE and the sampler, as `StableDiffusionPipeline` has it."""
+        return LatentScale(float(self.vae.config.scaling_factor))
+
+    def is_guided(self, schedule: Schedule) -> bool:
+        """Whether a run has both halves of classifier-free guidance.
+
+        That is up to the schedule; where it says nothing, a distilled checkpoint has none.
+        """
+        if schedule.guidance is not None:
+            return schedule.guidance == "classifier-free"
+        index = self.checkpoint.index
+        distilled = bool(index.get("is_distilled"))
+        return not distilled and index.get("scheduler", [None, None])[1] not in _OF_DISTILLED
+
     def text_stage(self) -> tuple[nn.Module, tuple[str, ...]]:
         """The module from token ids to embeddings, and the names of its outputs.
 
-        Its arguments are the ids of the prompt and of the negative prompt, for each tokenizer.
+        Its arguments are those of `text_inputs`, without the negative ones in a run without
+        guidance; it then has no negative outputs.
         """
         return TextEncoder(self.text_encoders["text_encoder"]), tuple(self._embeddings(1))
 
@@ -119,13 +150,20 @@ class StableDiffusion:
         """Shapes of what the network is told of the prompt, all float32."""
         return self._embeddings(batch)
 
-    def token_ids(self, prompts: list[str], negative_prompts: list[str]) -> dict[str, Tensor]:
-        """int64 (B, L) by input, padded and cut to the prompt length."""
+    def text_inputs(
+        self, prompts: list[str], negative_prompts: list[str] | None
+    ) -> dict[str, Tensor]:
+        """What prompts become for the text encoders, by input; None: no negative prompts given.
+
+        Token ids are int64 (B, L), padded and cut to the prompt length.
+        """
         ids = {}
+        negative = [""] * len(prompts) if negative_prompts is None else negative_prompts
         for name, tokenizer in self.tokenizers.items():
-            for given, prefix in ((prompts, ""), (negative_prompts, "negative_")):
+            several = of_several_vectors(tokenizer.added_tokens_encoder.keys())
+            for given, prefix in ((prompts, ""), (negative, "negative_")):
                 ids[prefix + name] = tokenizer(
-                    given,
+                    [spell_out(text, tokenizer.tokenize(text), several) for text in given],
                     padding="max_length",
                     max_length=self.prompt_length,
                     truncation=True,
@@ -138,12 +176,19 @@ class StableDiffusion:
         return {}
 
     @torch.no_grad()
-    def embed(self, prompts: list[str], negative_prompts: list[str]) -> dict[str, Tensor]:
+    def embed(
+        self,
+        prompts: list[str],
+        negative_prompts: list[str] | None = None,
+        guided: bool = True,
+    ) -> dict[str, Tensor]:
         """The conditions of prompts, by running the text encoders eagerly, where they are."""
         module, outputs = self.text_stage()
-        ids = self.token_ids(prompts, negative_prompts)
-        embedded = module(**{name: tensor.to(self.unet.device) for name, tensor in ids.items()})
-        return dict(zip(outputs, embedded, strict=True)) | self.sizes(len(prompts))
+        given = of_guidance(self.text_inputs(prompts, negative_prompts), guided)
+        embedded = module(**{name: tensor.to(self.unet.device) for name, tensor in given.items()})
+        names = of_guidance(dict.fromkeys(outputs), guided)
+        sizes = of_guidance(self.sizes(len(prompts)), guided)
+        return dict(zip(names, embedded, strict=True)) | sizes
 
     def _embeddings(self, batch: int) -> dict[str, tuple[int, ...]]:
         shape = (batch, self.prompt_length, self.text_width)
@@ -151,6 +196,7 @@ class StableDiffusion:
 
     def _check_network(self) -> None:
         """Refuse what has the family's parts but takes more than prompt, latents and timestep."""
+        _ = self.latent_scale  # refuses statistics that do not fit
         unet, vae = self.unet.config, self.vae.config
         channels = {unet.in_channels, unet.out_channels, vae.latent_channels}
         extras = {

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from .modules import TwoTextEncoders
+from ..errors import ModelError
+from .modules import LatentScale, TwoTextEncoders
 from .stable_diffusion import StableDiffusion
 
 SIZES = 6  # original height and width, crop top and left, target height and width
@@ -30,6 +31,41 @@ class StableDiffusionXL(StableDiffusion):
         "token_ids_2": "tokenizer_2",
     }
     ADDED: ClassVar[str | None] = "text_time"
+
+    @property
+    def zero_without_negative(self) -> bool:
+        """Whether no negative prompt means zeros, and not the embedding of an empty one.
+
+        The default is that of `StableDiffusionXLPipeline`.
+        """
+        return bool(self.checkpoint.index.get("force_zeros_for_empty_prompt", True))
+
+    @property
+    def latent_scale(self) -> LatentScale:
+        """With the VAE's statistics where it has both, as `StableDiffusionXLPipeline` has it."""
+        scale, config = super().latent_scale, self.vae.config
+        statistics = [config.get("latents_mean"), config.get("latents_std")]
+        if None in statistics:
+            return scale
+        channels = config.latent_channels
+        for name, numbers in zip(("latents_mean", "latents_std"), statistics, strict=True):
+            if len(numbers) != channels:
+                raise ModelError(
+                    f"{self.name}/vae: {name} has {len(numbers)} numbers, expected one for each "
+                    f"of the {channels} channels of its latents: mend the config"
+                )
+        mean, std = (tuple(map(float, numbers)) for numbers in statistics)
+        return LatentScale(scale.factor, mean, std)
+
+    def text_inputs(
+        self, prompts: list[str], negative_prompts: list[str] | None
+    ) -> dict[str, Tensor]:
+        """Token ids, and whether there are negative prompts where that makes a difference."""
+        inputs = super().text_inputs(prompts, negative_prompts)
+        if self.zero_without_negative:
+            given = torch.full((len(prompts),), negative_prompts is not None)
+            inputs["negative_prompt_given"] = given
+        return inputs
 
     def text_stage(self) -> tuple[nn.Module, tuple[str, ...]]:
         """Both encoders: embeddings of the tokens, and pooled ones of the prompts."""

@@ -37,7 +37,7 @@ class CallContext:
         self._shared = None
 
     def selection(self, x: Tensor) -> Selection:
-        """The tokens kept in the block whose input is x (2B, N, C)."""
+        """The tokens kept in the block whose input is x (HB, N, C)."""
         assert self._score is not None, "a pruned block ran outside of a network call"
         if self._shared is not None and self.prune.similarity == "call":
             return self._shared

@@ -109,11 +109,12 @@ def change_of_tokens(change: Tensor, counts: TokenCounts) -> Tensor:
 
 
 def select(x: Tensor, score: Tensor, counts: TokenCounts, recover: str = "base") -> Selection:
-    """Choose kept tokens from block inputs x (2B, N, C) and scores (B, N).
+    """Choose kept tokens from block inputs x (HB, N, C) and scores (B, N).
 
-    The two guidance halves of x share their base tokens; what is pruned is each one's own.
+    The H guidance halves of x share their base tokens; what is pruned is each one's own.
     """
-    base, candidates, inverse = (t.repeat(2, 1) for t in _split_by_patch(score, counts))
+    halves = x.shape[0] // score.shape[0]
+    base, candidates, inverse = (t.repeat(halves, 1) for t in _split_by_patch(score, counts))
     x = F.normalize(x.float(), dim=-1)
     x_candidates = gather_tokens(x, candidates)
     similarity = x_candidates @ gather_tokens(x, base).transpose(1, 2)

@@ -22,6 +22,8 @@ from keepstep.runtime.wording import did_you_mean, listed, shown
 if TYPE_CHECKING:
     from keepstep.runtime.bundle import Bundle
 
+_GIVEN = "negative_prompt_given"  # an input: whether there is a negative prompt
+
 Progress = Callable[[int, int, Call], None]
 """(calls done, calls in all, the call just done)"""
 
@@ -138,13 +140,18 @@ class Player:
             return self._session.device_bytes if self._session else 0
 
     def encode(
-        self, prompt: str | Sequence[str], negative_prompt: str | Sequence[str] = ""
+        self,
+        prompt: str | Sequence[str],
+        negative_prompt: str | Sequence[str] | None = None,
     ) -> dict[str, np.ndarray]:
         """Give the inputs that the bundle's tokenizers make, for the plan's batch.
 
         Tokenizer `token_ids` makes `token_ids` and `negative_token_ids`, and so do others by
-        their names. One text stands for the whole batch, a sequence for one text each. A plan
-        without guidance has no negative inputs and takes no negative prompt. Raises `InputError`.
+        their names. One text stands for the whole batch, a sequence for one text each. Without a
+        negative prompt an empty one is encoded, unless the plan asks whether there is one
+        (`negative_prompt_given`): to such a model none means zeros, as in diffusers' pipelines. A
+        plan without guidance has no negative inputs and takes no negative prompt.
+        Raises `InputError`.
         """
         known = self.inputs
         tokenizers = {n: t for n, t in self._bundle.tokenizers.items() if n in known}
@@ -158,9 +165,11 @@ class Player:
             )
         encoded = {}
         for name, tokenizer in tokenizers.items():
-            for input_, text in ((name, prompt), (f"negative_{name}", negative_prompt)):
+            for input_, text in ((name, prompt), (f"negative_{name}", negative_prompt or "")):
                 if input_ in known:
                     encoded[input_] = _token_ids(input_, text, known[input_], tokenizer)
+        if asked := known.get(_GIVEN):
+            encoded[_GIVEN] = np.full(asked.shape, negative_prompt is not None)
         return encoded
 
     def close(self) -> None:
