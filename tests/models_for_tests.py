@@ -40,7 +40,7 @@ def write_model(
     linear: bool = False,
     prediction_type: str = "epsilon",
     seed: int = 0,
-    statistics: Mapping[str, list[float]] | None = None,
+    statistics: Mapping[str, object] | None = None,
 ) -> Path:
     """Save a pipeline to `folder`, with the same weights for the same arguments.
 
@@ -71,7 +71,7 @@ def write_xl_model(
     *,
     seed: int = 0,
     zeros_for_empty: bool = True,
-    statistics: Mapping[str, list[float]] | None = None,
+    statistics: Mapping[str, object] | None = None,
 ) -> Path:
     """Save a pipeline with what is particular about Stable Diffusion XL to `folder`.
 

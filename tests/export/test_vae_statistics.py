@@ -69,8 +69,8 @@ def test_a_picture_to_start_from_is_encoded_with_the_statistics(
 
 
 def test_statistics_are_left_out_where_the_pipeline_leaves_them_out(tmp_path: Path) -> None:
-    """StableDiffusionPipeline does not know of them."""
-    folder = write_model(tmp_path / "sd", levels=2, statistics=STATISTICS)
+    """StableDiffusionPipeline does not know of them, nor of a shift."""
+    folder = write_model(tmp_path / "sd", levels=2, statistics=STATISTICS | {"shift_factor": 0.5})
     bundle = export(folder, [FULL], tmp_path / "bundle")
     theirs = drawn(folder, FULL.name, output_type="np")
     assert np.abs(played(bundle, FULL.name)["image"] - theirs * 255).max() <= 1

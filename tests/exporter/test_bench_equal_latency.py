@@ -55,7 +55,7 @@ def plains(
 ) -> list[Plain]:
     """What is found for a schedule whose loop takes `budget`, where a full call takes `call`."""
     monkeypatch.setattr(
-        equal_latency.Schedule, "load", lambda path: SimpleNamespace(sampler=sampler)
+        equal_latency.Schedule, "load", lambda path: SimpleNamespace(sampler=sampler, guidance=None)
     )
     _, full, _, cached, _ = rows()
     calls = full.calls["full"]

@@ -25,6 +25,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from numpy.typing import NDArray
 
 from .errors import SamplerError
+from .models.scheduler_config import is_scheduler
 from .schedule import Sampler, first_step
 
 # Some schedulers cast to float32 inside, so their coefficients carry about 1e-7.
@@ -61,14 +62,18 @@ class LoweredSampler:
 
 
 def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixin:
-    """The diffusers scheduler that `sampler` names, configured as the model folder says."""
+    """The diffusers scheduler that `sampler` names, configured as the model's own one is.
+
+    Of that one's defaults another class takes its own, as in diffusers; so `config` says its
+    class (`_class_name`) and which settings are defaults (`_use_default_values`).
+    """
     cls: Any = getattr(diffusers, sampler.scheduler, None)
     missing = [name for name in getattr(cls, "_backends", ()) if find_spec(name) is None]
     if missing:  # diffusers has a stand-in for a scheduler whose packages are not there
         raise SamplerError(
             f"{sampler.scheduler} needs {', '.join(missing)}: install it, or use another scheduler"
         )
-    if not _is_scheduler(cls):
+    if not is_scheduler(cls):
         names = [name for name in dir(diffusers) if name.endswith("Scheduler")]
         near = get_close_matches(sampler.scheduler, names, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -78,14 +83,13 @@ def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixi
         raise SamplerError(
             f"{sampler.scheduler} has no setting {sorted(unknown)}: remove it from `sampler`"
         )
+    settings = dict(config)
+    if settings.get("_class_name") == sampler.scheduler:
+        settings.pop("_use_default_values", None)  # the model's own scheduler, as it is
     try:
-        return cls.from_config(dict(config), **sampler.overrides)
+        return cls.from_config(settings, **sampler.overrides)
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
         raise SamplerError(f"{sampler.scheduler} refuses its settings: {error}") from error
-
-
-def _is_scheduler(cls: object) -> bool:
-    return isinstance(cls, type) and issubclass(cls, SchedulerMixin)
 
 
 def lower(scheduler: SchedulerMixin, steps: int, strength: float | None = None) -> LoweredSampler:

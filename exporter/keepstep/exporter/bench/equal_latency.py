@@ -98,9 +98,9 @@ def plain_for(bundle: Bundle, rows: Sequence[Row], baseline: str, model: str) ->
 
     `model` is the exported folder, whose scheduler config counts calls. Raises `KeepstepError`.
     """
-    from ..models import Checkpoint
+    from ..models import scheduler_config_of
 
-    config = Checkpoint.find(model).config("scheduler")
+    config = scheduler_config_of(model)
     full = {row.how: row for row in rows if row.plan == baseline and row.launches}
     found = []
     for row in rows:

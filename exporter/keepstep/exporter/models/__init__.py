@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ..errors import ModelError
 from .checkpoint import Checkpoint
+from .scheduler_config import scheduler_config
 from .stable_diffusion import StableDiffusion, of_guidance
 from .stable_diffusion_xl import StableDiffusionXL
 
-__all__ = ["Checkpoint", "StableDiffusion", "StableDiffusionXL", "load", "of_guidance"]
+__all__ = [
+    "Checkpoint",
+    "StableDiffusion",
+    "StableDiffusionXL",
+    "load",
+    "of_guidance",
+    "scheduler_config_of",
+]
 
 FAMILIES = (StableDiffusion, StableDiffusionXL)
 
@@ -21,11 +32,21 @@ def load(
     Raises `ModelError` if no adapter fits.
     """
     checkpoint = Checkpoint.find(model)
+    return _family(checkpoint).from_checkpoint(checkpoint, height, width, weights)
+
+
+def scheduler_config_of(model: str) -> Mapping[str, Any]:
+    """The settings of the model's scheduler, without making its modules; raises `ModelError`."""
+    checkpoint = Checkpoint.find(model)
+    return scheduler_config(checkpoint, _family(checkpoint).SCHEDULER)
+
+
+def _family(checkpoint: Checkpoint) -> type[StableDiffusion]:
     index = checkpoint.index
     for family in FAMILIES:
         if family.fits(index):
-            return family.from_checkpoint(checkpoint, height, width, weights)
+            return family
     raise ModelError(
-        f"{model}: a {index.get('_class_name')}; this version exports the folders of "
+        f"{checkpoint.name}: a {index.get('_class_name')}; this version exports the folders of "
         "StableDiffusionPipeline and StableDiffusionXLPipeline"
     )

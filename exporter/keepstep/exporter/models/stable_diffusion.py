@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from packaging import version
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel, CLIPTokenizer
@@ -18,6 +19,7 @@ from ..errors import ModelError
 from ..schedule import Schedule
 from .checkpoint import Checkpoint
 from .modules import LatentScale, TextEncoder
+from .scheduler_config import scheduler_config
 
 T = TypeVar("T")
 
@@ -39,6 +41,8 @@ class StableDiffusion:
     TEXT: ClassVar[Mapping[str, Any]] = {"text_encoder": CLIPTextModel}
     TOKENIZERS: ClassVar[Mapping[str, str]] = {"token_ids": "tokenizer"}
     ADDED: ClassVar[str | None] = None  # what is added to the UNet's time embedding
+    # Settings that `StableDiffusionPipeline` mends when it is made.
+    SCHEDULER: ClassVar[Mapping[str, object]] = {"steps_offset": 1, "clip_sample": False}
 
     checkpoint: Checkpoint
     unet: UNet2DConditionModel
@@ -76,7 +80,7 @@ class StableDiffusion:
 
         unet = module(UNet2DConditionModel, "unet")
         vae = module(AutoencoderKL, "vae")
-        native = unet.config.sample_size
+        native = cls._native_size(unet)
         native_h, native_w = (native, native) if isinstance(native, int) else native
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         model = cls(
@@ -93,8 +97,20 @@ class StableDiffusion:
         )
         model._check_network()
         model._check_size(factor)
-        checkpoint.config("scheduler")  # refused now, not when a schedule is lowered
+        _ = model.scheduler_config  # refused now, not when a schedule is lowered
         return model
+
+    @classmethod
+    def _native_size(cls, unet: UNet2DConditionModel) -> Any:
+        """The latent's side, or its height and width, for which the UNet was trained.
+
+        Configs from before diffusers 0.9 may say 32 of a UNet that was trained for 64;
+        `StableDiffusionPipeline` does not believe them.
+        """
+        size = unet.config.sample_size
+        written = unet.config.get("_diffusers_version")
+        old = written is not None and version.parse(written) < version.parse("0.9.0.dev0")
+        return 64 if old and isinstance(size, int) and size < 64 else size
 
     @property
     def name(self) -> str:
@@ -104,7 +120,7 @@ class StableDiffusion:
     @property
     def scheduler_config(self) -> Mapping[str, Any]:
         """Which scheduler runs is up to the schedule; its settings are the checkpoint's."""
-        return self.checkpoint.config("scheduler")
+        return scheduler_config(self.checkpoint, self.SCHEDULER)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

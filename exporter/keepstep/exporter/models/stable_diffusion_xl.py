@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
@@ -31,6 +32,7 @@ class StableDiffusionXL(StableDiffusion):
         "token_ids_2": "tokenizer_2",
     }
     ADDED: ClassVar[str | None] = "text_time"
+    SCHEDULER: ClassVar[Mapping[str, object]] = {}
 
     @property
     def zero_without_negative(self) -> bool:
@@ -56,6 +58,11 @@ class StableDiffusionXL(StableDiffusion):
                 )
         mean, std = (tuple(map(float, numbers)) for numbers in statistics)
         return LatentScale(scale.factor, mean, std)
+
+    @classmethod
+    def _native_size(cls, unet: UNet2DConditionModel) -> Any:
+        """What the config says: its pipeline does not doubt it."""
+        return unet.config.sample_size
 
     def text_inputs(
         self, prompts: list[str], negative_prompts: list[str] | None
