@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from plans.make import mutated
+from plans.make import mutated, text_of
 from runtime.toy_bundle import inputs, seal, write_bundle
 
-from keepstep.runtime import BackendError, Bundle, backends
+from keepstep.runtime import BackendError, Bundle, BundleError, backends
 from keepstep.runtime.backends import registry
 
 
@@ -110,27 +110,30 @@ def test_players_of_a_bundle_share_engines_and_weights(folder: Path) -> None:
         assert one is not three
 
 
+def refused_engine(folder: Path) -> str:
+    """Seal and load the toy bundle, an engine of which must be refused; give the message."""
+    seal(folder)
+    with pytest.raises(BundleError) as caught:
+        Bundle.open(folder).player("toy")
+    assert caught.value.rule == 20
+    return str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"onnx", bytes(1000)])
 def test_an_engine_of_rubbish_is_refused(folder: Path, content: bytes) -> None:
     (folder / "stages/full-00.onnx").write_bytes(content)
-    seal(folder)
-    with pytest.raises(BackendError, match=r"stage 'full' \(stages/full-00.onnx\)"):
-        Bundle.open(folder).player("toy")
+    assert "stage 'full' (stages/full-00.onnx)" in refused_engine(folder)
 
 
 def test_a_cut_engine_is_refused(folder: Path) -> None:
     path = folder / "stages/full-00.onnx"
     path.write_bytes(path.read_bytes()[:-40])
-    seal(folder)
-    with pytest.raises(BackendError, match="stage 'full'"):
-        Bundle.open(folder).player("toy")
+    assert "the file is cut" in refused_engine(folder)
 
 
 def test_an_engine_of_another_stage_is_refused(folder: Path) -> None:
     (folder / "stages/final-00.onnx").write_bytes((folder / "stages/decode-00.onnx").read_bytes())
-    seal(folder)
-    with pytest.raises(BackendError, match="the plan's inputs are 'coef', 'history', 'noise'"):
-        Bundle.open(folder).player("toy")
+    assert "the plan's inputs are 'coef', 'history', 'noise'" in refused_engine(folder)
 
 
 def test_an_engine_of_other_shapes_is_refused(folder: Path) -> None:
@@ -139,20 +142,24 @@ def test_an_engine_of_other_shapes_is_refused(folder: Path) -> None:
     for tensor in (*model.graph.input, *model.graph.output):
         tensor.type.tensor_type.shape.dim[0].dim_value = 2
     onnx.save(model, path)
-    seal(folder)
-    with pytest.raises(BackendError, match=r"inputs.latents: the plan has float32\[1, 4\]"):
-        Bundle.open(folder).player("toy")
+    assert "inputs.latents: the plan has float32[1, 4]" in refused_engine(folder)
 
 
-def test_an_engine_that_wants_weights_nobody_gives_is_refused(tmp_path: Path) -> None:
-    folder = write_bundle(tmp_path / "toy")
+def test_an_engine_that_wants_weights_nobody_gives_is_refused(folder: Path) -> None:
     plan = mutated(lambda plan: plan["stages"]["full"].update(weights={}))
-    from plans.make import text_of
-
     (folder / "plans/toy.json").write_bytes(text_of(plan))
+    assert "the plan's weights are none, the engine's 'kernel'" in refused_engine(folder)
+
+
+def test_a_second_plan_that_means_a_shared_engine_in_another_way_is_refused(folder: Path) -> None:
+    plan = mutated(lambda plan: plan.update(name="other"))
+    plan["stages"]["text"]["engines"] = {"onnxruntime": "stages/decode-00.onnx"}
+    (folder / "plans/other.json").write_bytes(text_of(plan))
     seal(folder)
-    with pytest.raises(BackendError, match="stage 'full'"):
-        Bundle.open(folder).player("toy")
+    bundle = Bundle.open(folder)
+    bundle.player("toy", threads=1)
+    with pytest.raises(BundleError, match=r"stage 'text' \(stages/decode-00.onnx\): the plan's"):
+        bundle.player("other", threads=1)
 
 
 def test_constants_are_not_copied_into_the_arena(bundle: Bundle) -> None:

@@ -11,6 +11,7 @@ from runtime.safetensors_by_hand import write_safetensors
 from runtime.toy_bundle import seal
 
 from keepstep.runtime import Bundle
+from keepstep.runtime.backends.onnx_model import HANDED_OVER
 from keepstep.runtime.plan import ITEM_BYTES, Binding, Call, Plan, Stage, TensorType, Value
 from keepstep.runtime.plan_json import plan_to_json
 from keepstep.runtime.tensors import numpy_dtype
@@ -76,7 +77,7 @@ def copy_bundle(folder: Path, dtype: str, table: np.ndarray) -> Path:
     onnx_type = ONNX_TYPES[dtype]
     weight = TensorProto(name="weight", data_type=onnx_type, dims=[2, 3])
     weight.data_location = TensorProto.EXTERNAL
-    for key, value in (("location", "weights"), ("offset", 0), ("length", table.nbytes)):
+    for key, value in (("location", HANDED_OVER), ("offset", 0), ("length", table.nbytes)):
         weight.external_data.add(key=key, value=str(value))
     shapes = {"x": [], "row": [1, 3], "x_copy": [], "row_copy": [1, 3], "weight_copy": [2, 3]}
     infos = {n: helper.make_tensor_value_info(n, onnx_type, s) for n, s in shapes.items()}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, shape_inference
 from plans.make import text_of
 from plans.toy import toy
 from safetensors.numpy import save_file
@@ -16,6 +16,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+
+from keepstep.runtime.backends.onnx_model import HANDED_OVER
 
 RNG = np.random.default_rng(7)
 CONSTANTS = {
@@ -113,7 +115,7 @@ def write_engine(path: Path, stage: dict[str, Any], nodes: list[Any]) -> None:
     for name in stage["weights"]:
         weight = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=KERNEL.shape)
         weight.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", "weights"), ("offset", 0), ("length", KERNEL.nbytes)):
+        for key, value in (("location", HANDED_OVER), ("offset", 0), ("length", KERNEL.nbytes)):
             weight.external_data.add(key=key, value=str(value))
         weights.append(weight)
     graph = helper.make_graph(
@@ -127,9 +129,8 @@ def write_engine(path: Path, stage: dict[str, Any], nodes: list[Any]) -> None:
         weights,
     )
     opset = [helper.make_opsetid("", 20)]
-    path.write_bytes(
-        helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
-    )
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    path.write_bytes(shape_inference.infer_shapes(model).SerializeToString())
 
 
 def tokenizer() -> Tokenizer:

@@ -136,7 +136,11 @@ def _side_by_side(op: Any, apart: ir.Value) -> Any:
     if source is not None and _shape(source) == together:
         return source
     moved_back = op.Transpose(apart, perm=list(_MOVE_HEADS))
-    return op.Reshape(moved_back, op.Constant(value_ints=list(together)))
+    flat = op.Reshape(moved_back, op.Constant(value_ints=list(together)))
+    # Every tensor of an engine has a declared type (rule 20).
+    for made, shape in ((moved_back, (batch, tokens, heads, features)), (flat, together)):
+        made.type, made.shape = apart.type, ir.Shape(shape)
+    return flat
 
 
 def _moved_apart(apart: ir.Value) -> ir.Value | None:

@@ -8,12 +8,12 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from keepstep.runtime.backends.onnx_model import HANDED_OVER
 from keepstep.runtime.plan import TensorType
 
 from ..errors import ExportError
 from .stage import OnnxStage, check_interface
 
-HANDED_OVER = "weights-are-handed-over"
 _PROTOBUF_LIMIT = 2**31 - 1  # bytes of one message
 
 Source = Callable[[str], np.ndarray]  # a weight's array by its name; bfloat16 comes as uint16

@@ -37,7 +37,8 @@ class _Engine:
     weights: Weights
 
 
-# Engines by path, weights and threads. Launching is thread-safe, so players may share them.
+# Engines by path, threads, what their stage takes and gives, and weights. Launching is thread-safe,
+# so players may share them.
 _engines: WeakKeyDictionary[Bundle, dict[object, _Engine]] = WeakKeyDictionary()
 
 
@@ -101,10 +102,12 @@ class OnnxRuntimeSession(Session):
 
 def _engine(bundle: Bundle, plan: Plan, name: str, path: str, threads: int | None) -> _Engine:
     """Load an engine unless a player of the bundle has it already."""
-    sources = sorted(plan.stages[name].weights.items())
+    stage = plan.stages[name]
+    sources = sorted(stage.weights.items())
+    interface = tuple(stage.inputs.items()), tuple(stage.outputs.items())
     places = tuple((t, plan.values[v].file, plan.values[v].tensor) for t, v in sources)
     shared = _engines.setdefault(bundle, {})
-    key = (path, threads, places)
+    key = (path, threads, interface, places)
     if key not in shared:
         weights = stage_weights(bundle, plan, name)
         options = session_options(weights)

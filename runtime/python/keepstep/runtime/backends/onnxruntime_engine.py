@@ -1,7 +1,8 @@
 """Engines of ONNX Runtime, on any device: loaded, compared with the plan, bound to addresses.
 
 An engine is an ONNX file without weights: they are handed over when it is loaded, as arrays that
-all engines of a bundle share. Every call is bound to its memory once, so that playing allocates
+all engines of a bundle share. Its file is read once, and ONNX Runtime is given the very bytes that
+have been checked. Every call is bound to its memory once, so that playing allocates
 and copies nothing outside of ONNX Runtime's own kernels.
 """
 
@@ -14,11 +15,12 @@ import numpy as np
 import onnxruntime as ort
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
+from keepstep.runtime.backends.onnx_structure import check_onnx
+from keepstep.runtime.backends.onnx_wire import OnnxError
 from keepstep.runtime.constants import ConstantPart, host_array
-from keepstep.runtime.errors import BackendError
+from keepstep.runtime.errors import BackendError, BundleError
+from keepstep.runtime.files import NotRegularError, read_regular
 from keepstep.runtime.plan import Plan, Stage, TensorType
-from keepstep.runtime.rules_values import type_text
-from keepstep.runtime.wording import listed, shown
 
 if TYPE_CHECKING:
     from keepstep.runtime.bundle import Bundle
@@ -34,6 +36,7 @@ ONNX_TYPES = {  # number in onnx.TensorProto.DataType, name in ONNX Runtime
 }
 ORT_ERRORS: tuple[type[Exception], ...] = (  # they have no base class of their own
     RuntimeError,
+    UnicodeDecodeError,  # where its message quotes what is no text
     *(
         kind
         for kind in vars(ort_state).values()
@@ -41,6 +44,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (  # they have no base class of their 
     ),
 )
 _ERRORS_ONLY = 3
+_MOST_BYTES = 2**31 - 1  # of one protobuf message
 
 Weights = Mapping[str, tuple[TensorType, np.ndarray]]
 
@@ -59,6 +63,10 @@ def session_options(weights: Weights) -> Any:
     options.log_severity_level = _ERRORS_ONLY
     # Each engine has threads of its own: those of the last one are not to spin beside the next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # What has been checked is an ONNX file: its bytes are not to be taken for another format, and
+    # types that it declares are not to be taken for true.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
+    options.add_session_config_entry("session.strict_shape_type_inference", "1")
     if weights:
         options.add_external_initializers(
             list(weights),
@@ -75,15 +83,15 @@ def load(
 ) -> Any:
     """The session of the stage `name` on one provider.
 
-    Raises `BackendError` for an engine that is not the stage's, and where the provider cannot be
-    started: ONNX Runtime would go on without it.
+    Raises `BundleError` (rule 20) for an engine that is not the stage's. Raises `BackendError` for
+    one that ONNX Runtime cannot load, and where the provider cannot be started: it would go on
+    without it.
     """
     place = f"bundle {bundle.path}: stage {name!r} ({path})"
+    data = _checked(bundle, plan, name, path, place)
     try:
-        session = ort.InferenceSession(
-            str(bundle.file(path)), options, [(provider, settings)], enable_fallback=0
-        )
-    except ORT_ERRORS as error:
+        session = ort.InferenceSession(data, options, [(provider, settings)], enable_fallback=0)
+    except Exception as error:  # any kind: the binding turns those of C++ into Python's own
         raise BackendError(
             f"{place} cannot be loaded by ONNX Runtime {ort.__version__}: {error}; "
             "export the bundle again"
@@ -93,8 +101,21 @@ def load(
             f"{place}: ONNX Runtime {ort.__version__} could not start {provider}: a library that "
             "it needs is missing or too old, and its own words are on the error stream"
         )
-    _check_interface(place, session, plan.stages[name])
     return session
+
+
+def _checked(bundle: Bundle, plan: Plan, name: str, path: str, place: str) -> bytes:
+    """The bytes of an engine's file, the code of its stage and no more."""
+    stage = plan.stages[name]
+    weights = {tensor: plan.values[value].type for tensor, value in stage.weights.items()}
+    try:
+        data = read_regular(bundle.file(path), _MOST_BYTES)
+        check_onnx(data, stage, weights)
+    except (OnnxError, NotRegularError) as error:
+        raise BundleError(20, f"{place}: {error}; export the bundle again") from error
+    except OSError as error:
+        raise BundleError(0, f"{place}: cannot be read: {error}") from error
+    return data
 
 
 def launches(
@@ -132,24 +153,3 @@ def failed(plan: Plan, call: int, error: Exception) -> BackendError:
         f"plan {plan.name!r}: stage {plan.calls[call].stage!r} (calls[{call}]) failed in "
         f"ONNX Runtime: {error}"
     )
-
-
-def _check_interface(place: str, session: Any, stage: Stage) -> None:
-    """Refuse an engine whose inputs and outputs are not the stage's."""
-    for what, found, expected in (
-        ("inputs", session.get_inputs(), stage.inputs),
-        ("outputs", session.get_outputs(), stage.outputs),
-    ):
-        names = {tensor.name for tensor in found}
-        if names != expected.keys():
-            raise BackendError(
-                f"{place}: the plan's {what} are {listed(sorted(expected))}, the engine's "
-                f"{listed(sorted(names))}; export the bundle again"
-            )
-        for tensor in found:
-            type_ = expected[tensor.name]
-            if (tensor.type, tuple(tensor.shape)) != (ONNX_TYPES[type_.dtype][1], type_.shape):
-                raise BackendError(
-                    f"{place}: {what}.{tensor.name}: the plan has {type_text(type_)}, the engine "
-                    f"{shown(tensor.type)} {tensor.shape}; export the bundle again"
-                )
