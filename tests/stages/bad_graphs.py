@@ -158,6 +158,14 @@ GRAPHS: dict[str, Bad] = {
         "is in another file, '*/_ORT_MEM_ADDR_/*'",
         lambda m: _external(m, "other", location="*/_ORT_MEM_ADDR_/*", offset="1", length="64"),
     ),
+    "weights-with-two-places": (
+        "a tensor in another file has its 'location'",
+        lambda m: m.graph.initializer[0].external_data.add(key="location", value="secret"),
+    ),
+    "weights-prepacked": (
+        "a tensor in another file has its 'prepacked_0'",
+        lambda m: m.graph.initializer[0].external_data.add(key="prepacked_0", value="0"),
+    ),
     "weights-without-a-place": ("is in another file, ''", lambda m: _external(m, "other")),
     "attribute-in-a-file": ("is float32[1] in another file", _attribute_in_a_file),
     "weight-that-the-plan-has-not": (

@@ -48,11 +48,12 @@ struct Copy {
 
     std::filesystem::path folder() const { return temporary.path() / "toy"; }
     /// What loading is refused with, the files as they are.
-    std::string refusal() const {
+    std::string refusal(StatusCode code = StatusCode::bundle_error) const {
         seal(folder());
         const auto bundle = Bundle::open(folder().string());
         const auto player = bundle->player("toy", "onnxruntime");
-        CHECK(player.status().code() == StatusCode::backend_error);
+        CHECK(player.status().code() == code);
+        CHECK(player.status().rule() == (code == StatusCode::bundle_error ? 20 : 0));
         CHECK(printable(player.status().message()));
         return player.status().message();
     }
@@ -148,9 +149,31 @@ TEST_CASE("players on threads of their own share engines, and outlive the bundle
     CHECK(latents[1] == latents[0]);
 }
 
-TEST_CASE_FIXTURE(Copy, "an engine that is none is refused in the library's own words") {
+TEST_CASE_FIXTURE(Copy, "an engine that is none is refused before the library sees it") {
     write(folder() / "stages/full-00.onnx", "no model");
     const std::string message = refusal();
+    CHECK(contains(message, "stage 'full' (stages/full-00.onnx): "));
+    CHECK(contains(message, "export the bundle again"));
+}
+
+TEST_CASE_FIXTURE(Copy, "right engines of all kinds are loaded, the mark of another format or not") {
+    for (const auto& file : std::filesystem::directory_iterator(KEEPSTEP_STAGES "/valid")) {
+        write(folder() / "stages/full-00.onnx", read(file.path()));
+        seal(folder());
+        const Status status = Bundle::open(folder().string())->player("toy").status();
+        CHECK_MESSAGE(status.ok(), file.path().string(), status.message());
+    }
+}
+
+TEST_CASE_FIXTURE(Copy, "a declared type that is not the true one is refused by the library") {
+    // The sum is said to have more elements than it has.
+    std::string model = read(folder() / "stages/full-00.onnx");
+    const std::string type = "\x0A\x01h\x12\x0E\x0A\x0C\x08\x01\x12\x08\x0A\x02\x08\x01\x0A\x02\x08\x04";
+    const std::size_t at = model.find(type);
+    REQUIRE(at != model.npos);
+    model[at + type.size() - 1] = 5;
+    write(folder() / "stages/full-00.onnx", model);
+    const std::string message = refusal(StatusCode::backend_error);
     CHECK(contains(message, "stage 'full' (stages/full-00.onnx) cannot be loaded"));
     CHECK(contains(message, "ONNX Runtime 1."));
     CHECK(contains(message, "export the bundle again"));
@@ -173,7 +196,6 @@ TEST_CASE_FIXTURE(Copy, "an engine of another shape is refused") {
 
 TEST_CASE_FIXTURE(Copy, "a second plan that means a shared engine in another way is refused") {
     const std::string plan = read(folder() / "plans/toy.json");
-    // No rule looks into engines.
     write(folder() / "plans/other.json",
           replaced(replaced(plan, R"("name": "toy")", R"("name": "other")"),
                    R"("text": {"macs": 16, "engines": {"onnxruntime": "stages/text-00.onnx"})",
@@ -183,7 +205,8 @@ TEST_CASE_FIXTURE(Copy, "a second plan that means a shared engine in another way
     const auto first = bundle->player("toy");
     CHECK(first.ok());
     const Status second = bundle->player("other").status();
-    CHECK(contains(second.message(), "stage 'text' (stages/decode-00.onnx) cannot be loaded"));
+    CHECK(second.rule() == 20);
+    CHECK(contains(second.message(), "stage 'text' (stages/decode-00.onnx): the plan's inputs"));
 }
 
 TEST_CASE_FIXTURE(Copy, "a stage without an engine for the backend is refused") {
@@ -191,7 +214,8 @@ TEST_CASE_FIXTURE(Copy, "a stage without an engine for the backend is refused") 
           replaced(read(folder() / "plans/toy.json"),
                    R"("engines": {"onnxruntime": "stages/decode-00.onnx"})",
                    R"("engines": {"tensorrt": "stages/decode-00.onnx"})"));
-    CHECK(contains(refusal(), "stage 'decode' has no engine for onnxruntime, but for 'tensorrt'"));
+    CHECK(contains(refusal(StatusCode::backend_error),
+                   "stage 'decode' has no engine for onnxruntime, but for 'tensorrt'"));
 }
 
 }  // namespace keepstep::tests

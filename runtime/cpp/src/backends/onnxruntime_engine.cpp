@@ -3,14 +3,19 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <system_error>
 #include <utility>
 
+#include "backends/onnx_structure.h"
 #include "constants.h"
 #include "error.h"
+#include "files.h"
 #include "wording.h"
 
 namespace keepstep::internal {
 namespace {
+
+constexpr std::size_t most_bytes = (std::size_t{1} << 31) - 1;  // of one protobuf message
 
 struct Element {
     const char* dtype;
@@ -31,13 +36,6 @@ ONNXTensorElementDataType element_of(const std::string& dtype) {
     const auto found = std::find_if(elements.begin(), elements.end(),
                                     [&](const Element& known) { return dtype == known.dtype; });
     return found->type;  // a checked plan has no others
-}
-
-/// Its number where plans do not know it.
-std::string dtype_of(ONNXTensorElementDataType type) {
-    const auto found = std::find_if(elements.begin(), elements.end(),
-                                    [&](const Element& known) { return type == known.type; });
-    return found == elements.end() ? "ONNX type " + std::to_string(type) : found->dtype;
 }
 
 void check(OrtStatus* status, const std::string& what) {
@@ -93,80 +91,41 @@ OwnedOptions options_for(BundleFolder& bundle, const Plan& plan, const Stage& st
     check(ort().SetSessionLogSeverityLevel(made, ORT_LOGGING_LEVEL_ERROR), "options");
     // Each engine has threads of its own: those of the last one are not to spin beside the next.
     check(ort().AddSessionConfigEntry(made, "session.force_spinning_stop", "1"), "options");
+    // What has been checked is an ONNX file: its bytes are not to be taken for another format, and
+    // types that it declares are not to be taken for true.
+    check(ort().AddSessionConfigEntry(made, "session.load_model_format", "ONNX"), "options");
+    check(ort().AddSessionConfigEntry(made, "session.strict_shape_type_inference", "1"), "options");
     if (threads != 0) check(ort().SetIntraOpNumThreads(made, threads), "options");
     add_weights(made, bundle, plan, stage);
     return options;
 }
 
-using NameOf = decltype(OrtApi::SessionGetInputName);
-using TypeOf = decltype(OrtApi::SessionGetInputTypeInfo);
-
-std::string name_of(const OrtSession* session, NameOf get, std::size_t index) {
-    OrtAllocator* allocator = nullptr;
-    check(ort().GetAllocatorWithDefaultOptions(&allocator), "memory");
-    char* text = nullptr;
-    check(get(session, index, allocator, &text), "a name");
-    const auto free = [&](char* taken) { ort_fault(ort().AllocatorFree(allocator, taken)); };
-    const std::unique_ptr<char, decltype(free)> owned(text, free);
-    return text;
-}
-
-/// The type of a tensor; a dimension that is not fixed is -1.
-Type type_of(const OrtSession* session, TypeOf get, std::size_t index) {
-    OrtTypeInfo* made = nullptr;
-    check(get(session, index, &made), "a type");
-    const OwnedTypeInfo info(made);
-    const OrtTensorTypeAndShapeInfo* tensor = nullptr;
-    check(ort().CastTypeInfoToTensorInfo(made, &tensor), "a type");
-    if (tensor == nullptr) return {"no tensor", {}};
-    ONNXTensorElementDataType element = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
-    std::size_t axes = 0;
-    check(ort().GetTensorElementType(tensor, &element), "a type");
-    check(ort().GetDimensionsCount(tensor, &axes), "a shape");
-    Type type{dtype_of(element), std::vector<std::int64_t>(axes)};
-    check(ort().GetDimensions(tensor, type.shape.data(), axes), "a shape");
-    return type;
-}
-
-/// Refuses an engine whose inputs or outputs are not those of the stage.
-void check_tensors(const char* what, const OrtSession* session, std::size_t count, NameOf name,
-                   TypeOf type, const Named<Type>& expected) {
-    std::vector<std::string> found;
-    for (std::size_t i = 0; i < count; ++i) found.push_back(name_of(session, name, i));
-    std::vector<std::string> names = expected.names();
-    std::vector<std::string> sorted = found;
-    std::sort(names.begin(), names.end());
-    std::sort(sorted.begin(), sorted.end());
-    if (sorted != names) {
-        throw_backend_error(std::string("the plan's ") + what + " are " + listed(names) +
-                            ", the engine's " + listed(sorted));
+/// The bytes of an engine's file, the code of its stage and no more. ONNX Runtime is given the very
+/// bytes that have been checked.
+std::string checked_file(BundleFolder& bundle, const Plan& plan, const Stage& stage,
+                         const std::string& path, const std::string& place) {
+    std::string bytes;
+    try {
+        bytes = read_text(bundle.file(path), most_bytes + 1);
+    } catch (const std::system_error& error) {
+        throw_bundle_error(0, place + ": cannot be read: " + error.what());
     }
-    for (std::size_t i = 0; i < count; ++i) {
-        const Type has = type_of(session, type, i);
-        if (has == expected.at(found[i])) continue;
-        throw_backend_error(std::string(what) + "." + bare(found[i]) + ": the plan has " +
-                            type_text(expected.at(found[i])) + ", the engine " + type_text(has));
-    }
-}
-
-void check_interface(const OrtSession* session, const Stage& stage) {
-    std::size_t inputs = 0;
-    std::size_t outputs = 0;
-    check(ort().SessionGetInputCount(session, &inputs), "inputs");
-    check(ort().SessionGetOutputCount(session, &outputs), "outputs");
-    check_tensors("inputs", session, inputs, ort().SessionGetInputName,
-                  ort().SessionGetInputTypeInfo, stage.inputs);
-    check_tensors("outputs", session, outputs, ort().SessionGetOutputName,
-                  ort().SessionGetOutputTypeInfo, stage.outputs);
+    Finding fault = bytes.size() > most_bytes
+                        ? Finding("more than the 2 GiB that an ONNX file holds")
+                        : rule_20_engine(bytes, stage, weight_types(plan, stage));
+    if (fault) throw_bundle_error(20, place + ": " + *fault + "; export the bundle again");
+    return bytes;
 }
 
 std::shared_ptr<OnnxRuntimeEngine> loaded(BundleFolder& bundle, const Plan& plan,
                                           const Stage& stage, const std::string& path,
-                                          int threads) {
+                                          const std::string& place, int threads) {
+    const std::string bytes = checked_file(bundle, plan, stage, path, place);
     auto env = library();
     const OwnedOptions options = options_for(bundle, plan, stage, threads);
     OrtSession* session = nullptr;
-    check(ort().CreateSession(env.get(), bundle.file(path).c_str(), options.get(), &session),
+    check(ort().CreateSessionFromArray(env.get(), bytes.data(), bytes.size(), options.get(),
+                                       &session),
           ort_title());
     auto engine = std::make_shared<OnnxRuntimeEngine>();
     engine->library = std::move(env);
@@ -174,9 +133,14 @@ std::shared_ptr<OnnxRuntimeEngine> loaded(BundleFolder& bundle, const Plan& plan
     return engine;
 }
 
-/// What makes engines the same: file, threads, and where their weights come from.
+/// What makes engines the same: file, threads, what they take and give, and where their weights
+/// come from.
 std::string key_of(const Plan& plan, const Stage& stage, const std::string& path, int threads) {
     std::string key = "onnxruntime " + std::to_string(threads) + " " + path;
+    for (const auto* tensors : {&stage.inputs, &stage.outputs}) {
+        for (const auto& [tensor, type] : *tensors) key += "\n" + tensor + " " + type_text(type);
+        key += "\n";
+    }
     for (const auto& [tensor, name] : stage.weights) {
         const Value& value = plan.values.at(name);
         key += "\n" + tensor + " " + *value.file + " " + *value.tensor;
@@ -190,16 +154,15 @@ std::shared_ptr<OnnxRuntimeEngine> load_engine(BundleFolder& bundle, const Plan&
                                                const std::string& name, const std::string& path,
                                                int threads) {
     const Stage& stage = plan.stages.at(name);
+    const std::string place = "bundle " + bare(bundle.path()) + ": stage " + shown(name) + " (" +
+                              bare(path) + ")";
     try {
-        auto engine = bundle.shared().get<OnnxRuntimeEngine>(
+        return bundle.shared().get<OnnxRuntimeEngine>(
             key_of(plan, stage, path, threads),
-            [&] { return loaded(bundle, plan, stage, path, threads); });
-        check_interface(engine->session.get(), stage);  // plans may mean it in different ways
-        return engine;
+            [&] { return loaded(bundle, plan, stage, path, place, threads); });
     } catch (Error& error) {
         if (error.code != StatusCode::backend_error) throw;
-        throw_backend_error("bundle " + bare(bundle.path()) + ": stage " + shown(name) + " (" +
-                            bare(path) + ") cannot be loaded: " + error.message +
+        throw_backend_error(place + " cannot be loaded: " + error.message +
                             "; export the bundle again");
     }
 }

@@ -1,7 +1,7 @@
 // Engines of ONNX Runtime: loaded, compared with the plan, bound to addresses.
 //
 // An engine is an ONNX file without weights: they are handed over when it is loaded, where they
-// are mapped.
+// are mapped. The file is read once, and ONNX Runtime is given the very bytes that were checked.
 #pragma once
 
 #include <memory>
@@ -22,8 +22,8 @@ struct OnnxRuntimeEngine {
 };
 
 /// The engine of the stage `name`, or that which another player of the bundle has loaded already.
-/// `threads` is 0 for the library's choice. Throws a backend error for an engine that is not the
-/// stage's.
+/// `threads` is 0 for the library's choice. Throws a bundle error (rule 20) for an engine that is
+/// not the stage's, and a backend error for one that the library cannot load.
 std::shared_ptr<OnnxRuntimeEngine> load_engine(BundleFolder& bundle, const Plan& plan,
                                                const std::string& name, const std::string& path,
                                                int threads);

@@ -33,6 +33,7 @@ _DTYPES = {  # onnx.TensorProto.DataType
     10: "float16",
     16: "bfloat16",
 }
+_ENTRIES = ("location", "offset", "length")  # of what is in another file
 _EXTERNAL = 1  # onnx.TensorProto.DataLocation
 
 _MODEL = Message(
@@ -209,7 +210,14 @@ class _Reader:
         fields = _TENSOR.read(self._data, span)
         name = self._name(fields.get("name", (0, 0)))
         type_ = _type(fields.get("data_type", 0), fields["dims"])
-        entries = dict([self._entry(part) for part in fields["external_data"]])
+        entries: dict[str, str] = {}
+        for key, value in map(self._entry, fields["external_data"]):
+            if key not in _ENTRIES or key in entries:
+                raise OnnxError(
+                    f"a tensor in another file has its {shown(key)}, which no engine of ours has, "
+                    "or twice"
+                )
+            entries[key] = value
         location = fields.get("data_location", 0)
         if location == _EXTERNAL and "raw_data" not in fields:
             return name, type_, entries.get("location", "")
