@@ -58,7 +58,7 @@ def stages(model: StableDiffusion, factory: StageFactory) -> Mapping[str, Built]
     full, _ = variants_of(factory, schedule("Fs", "branch: 0"))
     values = hoisted(factory, call_inputs(model, full.window))
     values["cached"] = run_stage(model, factory.network(full), values)["cached"]
-    values |= model.token_ids(["a red apple"], [""])
+    values |= model.text_inputs(["a red apple"], [""])
     for name, source in sources(factory).items():
         stage = onnx_from_subgraph(name, source.subgraph)
         data = ONNX_RUNTIME.build(stage, None)
