@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from keepstep.runtime import Bundle, BundleError
 from keepstep.runtime.files import NotRegularError, check_regular, open_regular, read_regular
 
 
@@ -59,3 +60,35 @@ def test_nothing_and_names_that_no_file_can_have_are_an_os_error(tmp_path: Path)
     for name in ("a\0b", "a\udc80b\ud800"):
         with pytest.raises(NotRegularError, match="no file can have this name"):
             read_regular(tmp_path / name, 1)
+
+
+USES = {
+    "plans/toy.json": lambda bundle: bundle.plan("toy"),
+    "weights.safetensors": lambda bundle: bundle.array("weights.safetensors", "unet.kernel"),
+    "stages/full-00.onnx": lambda bundle: bundle.player("toy", threads=1),
+    "tokenizer/tokenizer.json": lambda bundle: bundle.tokenizers["token_ids"].encode(["a"]),
+}
+
+
+@pytest.mark.parametrize("path", ["bundle.json", *USES])
+def test_a_fifo_in_the_place_of_a_bundles_file_is_not_waited_for(folder: Path, path: str) -> None:
+    (folder / path).unlink()
+    os.mkfifo(folder / path)
+    with pytest.raises(BundleError, match="plain file"):
+        Bundle.open(folder)
+
+
+@pytest.mark.parametrize("path", USES)
+@pytest.mark.parametrize("what", ["a FIFO", "a device"])
+def test_what_takes_the_place_of_a_file_behind_the_check_is_not_read(
+    folder: Path, path: str, what: str
+) -> None:
+    bundle = Bundle.open(folder)
+    (folder / path).unlink()
+    if what == "a FIFO":
+        os.mkfifo(folder / path)
+    else:
+        (folder / path).symlink_to("/dev/zero")
+    # A link out of the bundle is refused as that; the tokenizer follows none before it is used.
+    with pytest.raises(BundleError, match=f"{what}, expected a regular file|leads .* out of"):
+        USES[path](bundle)

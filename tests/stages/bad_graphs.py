@@ -144,6 +144,15 @@ GRAPHS: dict[str, Bad] = {
         "are imported twice",
         lambda m: m.opset_import.append(helper.make_opsetid("", 21)),
     ),
+    "domain-not-imported": _operator(
+        "MultiHeadAttention",
+        "x",
+        "x",
+        "x",
+        words="the operators of its domain are not imported",
+        domain="com.microsoft",
+        num_heads=2,
+    ),
     "old-opset": (
         "opset 19, expected 20 or later",
         lambda m: m.opset_import[0].ParseFromString(b"\x10\x13"),

@@ -117,6 +117,10 @@ class Walk {
         const std::string place = bare(node.op) + " node " + shown(node.name);
         const auto kind = operator_kind(node.op);
         if (!kind) throw OnnxFault{place + ": no engine has this operator"};
+        const std::size_t dot = node.op.rfind('.');
+        if (model_.opsets.count(dot == node.op.npos ? "" : node.op.substr(0, dot)) == 0) {
+            throw OnnxFault{place + ": the operators of its domain are not imported"};
+        }
         const std::vector<std::string> given = named(node.inputs, 0);
         const std::vector<std::string> made = named(node.outputs, 0);
         for (const std::string& name : given) {

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from keepstep.runtime.errors import BundleError, InputError
+from keepstep.runtime.files import open_regular
 from keepstep.runtime.lora import merged_weights
 from keepstep.runtime.lora_file import Source
 from keepstep.runtime.paths import path_fault
@@ -57,8 +58,8 @@ class Bundle:
             if not (folder / _MANIFEST).is_file():
                 raise BundleError(
                     0,
-                    f"{folder}: no {_MANIFEST} in it, so it is no bundle; make one with "
-                    "`keepstep export`",
+                    f"{folder}: no {_MANIFEST} in it, or no plain file, so it is no bundle; "
+                    "make one with `keepstep export`",
                 )
             manifest = manifest_from_json(_read_json(_contained(folder, _MANIFEST, _MANIFEST)))
             _check_manifest(folder, manifest, verify_hashes)
@@ -251,7 +252,7 @@ def _check_file(folder: Path, path: str, entry: FileEntry, verify_hashes: bool) 
 
 def _sha256(file: Path) -> str:
     digest = hashlib.sha256()
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
@@ -259,5 +260,5 @@ def _sha256(file: Path) -> str:
 
 def _read_json(file: Path) -> bytes:
     """The text of a file, up to one byte more than rule 1 lets through."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         return stream.read(MAX_BYTES + 1)

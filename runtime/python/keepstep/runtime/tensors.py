@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from keepstep.runtime.files import check_regular
 from keepstep.runtime.plan import TensorType
 
 _DTYPES = {
@@ -34,9 +35,10 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 
 
 class TensorFile:
-    """One safetensors file. Raises `ValueError` when it is none."""
+    """One safetensors file. Raises `ValueError` when it is none, `OSError` for no regular file."""
 
     def __init__(self, path: Path) -> None:
+        check_regular(path)  # the package would wait for a FIFO
         try:
             with safe_open(path, framework="numpy") as file:  # checks the whole header
                 names = list(file.keys())

@@ -18,7 +18,10 @@ from typing import Any
 import numpy as np
 
 from keepstep.runtime.errors import BackendError, BundleError, InputError
+from keepstep.runtime.files import read_regular
 from keepstep.runtime.wording import shown
+
+_MOST_BYTES = 2**28  # of a tokenizer.json; the largest vocabularies there are take a sixth of that
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class PromptTokenizer:
                 "or give token ids"
             ) from error
         try:
-            tokenizer = Tokenizer.from_file(str(self.path))
+            tokenizer = Tokenizer.from_buffer(read_regular(self.path, _MOST_BYTES))
             tokenizer.no_padding()
             tokenizer.enable_truncation(max_length=self.length)
         except Exception as error:  # the package raises no narrower type

@@ -103,6 +103,8 @@ def _check_nodes(model: OnnxModel, types: dict[str, TensorType], most: int) -> N
         place = f"{node.operator} node {shown(node.name)}"
         if node.operator not in OPERATORS:
             raise OnnxError(f"{place}: no engine has this operator")
+        if node.operator.rpartition(".")[0] not in model.opsets:
+            raise OnnxError(f"{place}: the operators of its domain are not imported")
         given = [name for name in node.inputs if name]
         if missing := [name for name in given if name not in types]:
             raise OnnxError(f"{place}: the input {shown(missing[0])} is given by nothing before it")
