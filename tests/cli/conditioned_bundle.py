@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from onnx import TensorProto, helper
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper, shape_inference
 from runtime.toy_bundle import TOKENIZER, seal, tokenizer
 
 from keepstep.runtime.plan import Binding, Call, Plan, Stage, TensorType, Value
@@ -76,10 +77,11 @@ def _engine(inputs: dict[str, TensorType], nodes: list[Any]) -> bytes:
         [info(name, type_) for name, type_ in inputs.items()],
         [info("image", IMAGE)],
         [
-            helper.make_tensor("ten", TensorProto.FLOAT, [], [10.0]),
-            helper.make_tensor("row", TensorProto.INT64, [4], [BATCH, 1, WIDTH, 3]),
-            helper.make_tensor("whole", TensorProto.INT64, [4], IMAGE.shape),
+            numpy_helper.from_array(np.float32(10), "ten"),
+            numpy_helper.from_array(np.array([BATCH, 1, WIDTH, 3]), "row"),
+            numpy_helper.from_array(np.array(IMAGE.shape), "whole"),
         ],
     )
     opset = [helper.make_opsetid("", 20)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10)
+    return shape_inference.infer_shapes(model).SerializeToString()

@@ -21,7 +21,7 @@ from onnx import helper
 from torch.ops import aten
 
 from keepstep.exporter import models
-from keepstep.exporter.engine_from_onnx import OnnxStage, builder
+from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, builder
 from keepstep.exporter.engine_from_onnx.attention import DOMAIN, OPERATOR, fuse_attention
 from keepstep.exporter.engine_from_onnx.initializers import handed_over
 from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
@@ -29,6 +29,8 @@ from keepstep.exporter.passes.extract import Subgraph
 from keepstep.exporter.passes.precision import lower_precision
 from keepstep.exporter.stages import StageFactory, is_half
 from keepstep.exporter.weights import make_weight
+from keepstep.runtime.backends.onnx_structure import check_onnx
+from keepstep.runtime.plan import Stage
 
 # Relative to an output's largest number. Float32: the same sums in another order, tens of layers
 # deep. Float16: what one form rounds (5e-4), the other holds in float32, as many layers deep.
@@ -123,6 +125,16 @@ def test_a_stage_gives_the_numbers_that_it_gives_spelled_out(converted: Converte
         exact = wanted.astype(np.float64)
         error = np.abs(found[name] - exact).max()
         assert error <= TOLERANCES[converted.dtype] * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("options", [SHARED, EMBEDDED], ids=["shared", "embedded"])
+def test_an_engine_is_what_the_runtime_takes_for_the_stages_code(
+    converted: Converted, options: BuildOptions
+) -> None:
+    made, inside = converted.stage, options.weights == "embedded"
+    arrays = converted.weights.__getitem__
+    engine = builder("onnxruntime", options).build(made, arrays if inside else None)
+    check_onnx(engine, Stage(made.inputs, made.outputs, {}), {} if inside else made.weights)
 
 
 @st.composite

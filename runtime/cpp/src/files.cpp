@@ -21,6 +21,25 @@ constexpr std::size_t chunk = std::size_t{1} << 20;  // bytes read at a time
     throw std::system_error(error, std::generic_category(), shown(path));
 }
 
+/// What is no plain file, in the words of the Python runtime.
+const char* kind_of(mode_t mode) {
+    switch (mode & S_IFMT) {
+        case S_IFDIR: return "a folder";
+        case S_IFIFO: return "a FIFO";
+        case S_IFCHR:
+        case S_IFBLK: return "a device";
+        case S_IFSOCK: return "a socket";
+        default: return "something else";
+    }
+}
+
+void check_regular(const struct stat& info, const std::string& path) {
+    if (S_ISREG(info.st_mode)) return;
+    throw std::system_error(EINVAL, std::generic_category(),
+                            shown(path) + " is " + kind_of(info.st_mode) +
+                                ", expected a regular file");
+}
+
 /// What lies at a path, links followed; nothing where nothing does.
 std::optional<struct stat> status_of(const std::string& path) {
     struct stat info {};
@@ -31,15 +50,19 @@ std::optional<struct stat> status_of(const std::string& path) {
 
 }  // namespace
 
-File::File(const std::string& path)
-    // A pipe in the file's place is not waited for: it is no plain file.
-    : descriptor_(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {
-    if (descriptor_ < 0) fail(errno, path);
+File::File(const std::string& path) {
     struct stat info {};
-    const int error = fstat(descriptor_, &info) != 0 ? errno : S_ISREG(info.st_mode) ? 0 : EINVAL;
-    if (error != 0) {
+    if (stat(path.c_str(), &info) != 0) fail(errno, path);
+    check_regular(info, path);  // before it is opened: some devices act on that
+    // A FIFO that takes the file's place in between is not waited for.
+    descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (descriptor_ < 0) fail(errno, path);
+    try {
+        if (fstat(descriptor_, &info) != 0) fail(errno, path);
+        check_regular(info, path);
+    } catch (...) {
         close(descriptor_);
-        fail(error, path);
+        throw;
     }
     size_ = static_cast<std::size_t>(info.st_size);
 }

@@ -22,7 +22,7 @@ class File {
     std::size_t read(void* to, std::size_t count) const;
 
   private:
-    int descriptor_;
+    int descriptor_ = -1;
     std::size_t size_ = 0;
 };
 

@@ -59,6 +59,22 @@ TEST_CASE_FIXTURE(Toy, "a folder, pipe or circle of links in place of a file is 
     CHECK(refusal(folder).rule() == 4);
 }
 
+TEST_CASE_FIXTURE(Toy, "a pipe that takes a file's place behind the check is not waited for") {
+    for (const char* path : {"plans/toy.json", "plans/toy.safetensors", "weights.safetensors"}) {
+        const auto bundle = Bundle::open(folder.string());
+        REQUIRE(bundle.ok());
+        const std::string content = read(folder / path);
+        fs::remove(folder / path);
+        REQUIRE(mkfifo((folder / path).c_str(), 0600) == 0);
+        const Status status = bundle->player("toy", "null").status();
+        CHECK(status.code() == StatusCode::bundle_error);
+        CHECK_MESSAGE(contains(status.message(), "is a FIFO, expected a regular file"),
+                      status.message());
+        fs::remove(folder / path);
+        write(folder / path, content);
+    }
+}
+
 TEST_CASE_FIXTURE(Toy, "a path through a file, of many letters or of many folders is refused") {
     const auto listed = [&](const std::string& path) {
         seal(folder);

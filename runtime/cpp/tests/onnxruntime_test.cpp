@@ -1,6 +1,7 @@
 // The toy bundle with real engines, tests/bundles/toy, on the CPU. Its golden values were computed
 // by numpy, call by call.
 #include <doctest/doctest.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <cmath>
@@ -154,6 +155,16 @@ TEST_CASE_FIXTURE(Copy, "an engine that is none is refused before the library se
     const std::string message = refusal();
     CHECK(contains(message, "stage 'full' (stages/full-00.onnx): "));
     CHECK(contains(message, "export the bundle again"));
+}
+
+TEST_CASE_FIXTURE(Copy, "a pipe that takes an engine's place behind the check is not waited for") {
+    const auto bundle = Bundle::open(folder().string());
+    std::filesystem::remove(folder() / "stages/full-00.onnx");
+    REQUIRE(mkfifo((folder() / "stages/full-00.onnx").c_str(), 0600) == 0);
+    const Status status = bundle->player("toy").status();
+    CHECK(status.code() == StatusCode::bundle_error);
+    CHECK_MESSAGE(contains(status.message(), "is a FIFO, expected a regular file"),
+                  status.message());
 }
 
 TEST_CASE_FIXTURE(Copy, "right engines of all kinds are loaded, the mark of another format or not") {
