@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from plans.edits import Mutation, add_call, both, drop, put, rename
 from plans.toy import Json, stage, tensor
-from plans.valid import scalars
+from plans.valid import every_dtype, scalars
 
 _LONG = {"kind": "scratch", **tensor("uint8", 2**31 - 1, 513), "offset": 0}
 _BESIDE_FEED = both(
@@ -133,6 +133,20 @@ RULES: dict[str, Mutation] = {
     "08-feed-at-output": put("values", "latents", "feed", True),
     "08-feed-at-state": put("values", "history", "feed", True),
     "08-feed-at-constant": put("values", "coef", "feed", True),
+    "08-range-at-feed": put("values", "prompt_embeds", "range", [-1, 1]),
+    "08-range-at-output": put("values", "latents", "range", [-1, 1]),
+    "08-range-at-state": put("values", "history", "range", [-1, 1]),
+    "08-range-at-constant": put("values", "coef", "range", [-1, 1]),
+    "08-range-that-falls": put("values", "token_ids", "range", [6, 0]),
+    "08-range-of-a-fraction": put("values", "token_ids", "range", [0, 6.5]),
+    "08-range-beyond-2-to-53": put("values", "token_ids", "range", [0, 2**53 + 2]),
+    "08-range-beyond-64-bits": put("values", "token_ids", "range", [-(2**70), 0]),
+    "08-range-beyond-float32": put("values", "noise", "range", [0, 3.5e38]),
+    "08-range-beyond-float16": both(every_dtype, put("values", "float16", "range", [-65505, 0])),
+    "08-range-beyond-bfloat16": both(every_dtype, put("values", "bfloat16", "range", [0, 3.4e38])),
+    "08-range-beyond-int32": both(every_dtype, put("values", "int32", "range", [0, 2**31])),
+    "08-range-beyond-uint8": both(every_dtype, put("values", "uint8", "range", [-1, 0])),
+    "08-range-of-bool": both(every_dtype, put("values", "bool", "range", [0, 1])),
     # 9: offsets
     "09-offset-not-aligned": put("values", "image", "offset", 1544),
     "09-value-ends-behind-the-arena": put("arena_bytes", 1539),

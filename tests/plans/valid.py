@@ -13,7 +13,7 @@ def scalars(plan: Json) -> None:
     plan["calls"][4]["reads"]["scale"] = "guidance_scale"
 
 
-def _every_dtype(plan: Json) -> None:
+def every_dtype(plan: Json) -> None:
     for i, dtype in enumerate(
         ("float32", "float16", "bfloat16", "int64", "int32", "uint8", "bool")
     ):
@@ -21,6 +21,22 @@ def _every_dtype(plan: Json) -> None:
         plan["stages"]["decode"]["inputs"][dtype] = tensor(dtype, 3)
         plan["calls"][4]["reads"][dtype] = dtype
     plan["arena_bytes"] = 1792 + 7 * 256
+
+
+def _ranges(plan: Json) -> None:
+    """The widest range of every dtype that has one, and an int that is written with a point."""
+    every_dtype(plan)
+    for dtype, bounds in {
+        "float32": [-(2.0**128 - 2.0**104), 2.0**128 - 2.0**104],
+        "float16": [-65504, 65504],
+        "bfloat16": [-(2.0**128 - 2.0**120), 2.0**128 - 2.0**120],
+        "int64": [-(2**53), 2**53],
+        "int32": [-(2**31), 2**31 - 1],
+        "uint8": [0, 255.0],
+    }.items():
+        plan["values"][dtype]["range"] = bounds
+    plan["values"]["token_ids"]["range"] = [7, 7]
+    plan["values"]["noise"]["range"] = [-0.5, 1e-3]
 
 
 def _memory_of_a_read_input(plan: Json) -> None:
@@ -61,7 +77,8 @@ def _state_across_steps(plan: Json) -> None:
 VALID: dict[str, Mutation] = {
     "toy": lambda plan: None,
     "scalars": scalars,
-    "every-dtype": _every_dtype,
+    "every-dtype": every_dtype,
+    "ranges": _ranges,
     "memory-of-a-read-input-is-reused": _memory_of_a_read_input,
     "two-text-calls-feed-one-value": _two_text_calls_feed_one_value,
     "state-across-steps": _state_across_steps,

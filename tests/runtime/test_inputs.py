@@ -134,3 +134,53 @@ def test_bfloat16_on_a_gpu_may_be_seen_as_its_bits() -> None:
     assert "dtype uint16" in str(
         device_fault("uint16", (2, 4), None, TensorType("float16", (2, 4)))
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "range_", "good", "bad"),
+    [
+        ("int64", (0.0, 6.0), [0, 6], [-1, 7, 2**62, -(2**62)]),
+        ("int64", (-(2.0**53), 2.0**53), [2**53], [2**53 + 1, -(2**53) - 1]),
+        ("int32", (-3.0, -3.0), [-3], [-2, 2**31 - 1]),
+        ("uint8", (1.0, 254.0), [1, 254], [0, 255]),
+        (
+            "float32",
+            (0.1, 2.0),
+            [np.float32(0.1), 2],
+            [np.nextafter(np.float32(0.1), np.float32(0))],
+        ),
+        ("float16", (-1.0, 1.0), [-1, 0.5], [1.001, -60000]),
+    ],
+)
+def test_numbers_lie_within_the_range_of_their_input(
+    dtype: str, range_: tuple[float, float], good: list[Any], bad: list[Any]
+) -> None:
+    for number in good:
+        given = np.array([[number]], dtype)
+        assert checked_input("x", given, TensorType(dtype, (1, 1)), range_).item() == given.item()
+    for number in bad:
+        with pytest.raises(InputError, match=r"'x': .* at \[0, 0\] lies outside of the range"):
+            checked_input("x", np.array([[number]], dtype), TensorType(dtype, (1, 1)), range_)
+
+
+def test_what_is_out_of_range_is_said_with_its_place_and_the_way_out() -> None:
+    given = np.array([[5, 49408, -1]])
+    with pytest.raises(InputError) as caught:
+        checked_input("token_ids", given, TensorType("int64", (1, 3)), (0.0, 49407.0))
+    assert str(caught.value) == (
+        "input 'token_ids': 49408 at [0, 1] lies outside of the range 0 to 49407, and so do 2 of 3 "
+        "elements; the model knows no others: give what its own tokenizer, or the like, makes"
+    )
+
+
+def test_bits_of_bfloat16_are_compared_as_numbers() -> None:
+    type_ = TensorType("bfloat16", (2,))
+    bits = np.array([0x3F80, 0xC000], np.uint16)  # 1 and -2
+    assert checked_input("x", bits, type_, (-2.0, 1.0)).tolist() == bits.tolist()
+    with pytest.raises(InputError, match=r"-2.0 at \[1\] .* 1 of 2 elements"):
+        checked_input("x", bits, type_, (-1.5, 1.0))
+
+
+def test_a_scalar_is_compared_too() -> None:
+    with pytest.raises(InputError, match=r"8.5 at \[\] lies outside"):
+        checked_input("x", 8.5, TensorType("float32", ()), (0.0, 8.0))

@@ -96,6 +96,7 @@ class _Compilation:
                 stages=stages_of(entry),
                 tables=time_tables(time, read, entry.sampler.timesteps),
                 inputs=golden_inputs(self.model, entry, request.batch),
+                ranges=self.model.ranges,
             )
             for entry in lowered
         ]

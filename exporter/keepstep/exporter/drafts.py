@@ -23,6 +23,7 @@ class Draft:
     stages: Mapping[str, StageId]  # by their names within the plan, in order of their first call
     tables: Mapping[str, np.ndarray]  # float32
     inputs: Mapping[str, np.ndarray]  # golden
+    ranges: Mapping[str, tuple[float, float]]  # of inputs, lowest and highest
 
     @property
     def name(self) -> str:
@@ -64,5 +65,6 @@ def plan_of(
         ],
         tables=draft.tables,
         weights=weights,
+        ranges=draft.ranges,
     )
     return build_plan(program, constants_path(program.name), WEIGHTS_FILE)

@@ -76,7 +76,10 @@ def save_inputs(player: Player, inputs: Mapping[str, Any], path: Path) -> None:
             f"plan {player.plan.name!r} does not take what a prompt becomes: it has no input "
             f"{listed(unknown)}; its inputs: {listed(player.inputs)}"
         )
-    typed = {name: checked_input(name, x, player.inputs[name]) for name, x in inputs.items()}
+    typed = {
+        name: checked_input(name, x, player.inputs[name], player.plan.values[name].range)
+        for name, x in inputs.items()
+    }
     contiguous = {name: np.asarray(x, order="C") for name, x in typed.items()}
     write_beside(path, lambda draft: save_file(contiguous, draft))
 

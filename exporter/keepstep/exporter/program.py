@@ -43,6 +43,7 @@ class Program:
     `stages` has `text`, `prompt`, `decode`, every network stage by name, and `encode` for a run
     that starts from an image. `tables` maps what the network derives from the timestep to an
     array with as many rows a call as it takes, and `weights` has the type of every weight.
+    `ranges` has the lowest and the highest number of the inputs that cannot hold any.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Program:
     steps: Sequence[Step]
     tables: Mapping[str, np.ndarray]
     weights: Mapping[str, TensorType]
+    ranges: Mapping[str, tuple[float, float]]
 
 
 def score_weights(call: scheduling.Call, run: int) -> tuple[float, float] | None:
@@ -179,7 +181,8 @@ def _buffers(program: Program, calls: Sequence[Call]) -> dict[str, Value]:
                 shape = (runs, *shape[1:])
             kind = _kind(name, name in written)
             feed = name in program.stages["text"].outputs
-            buffers[name] = Value(kind, TensorType(tensor.dtype, shape), feed=feed)
+            type_ = TensorType(tensor.dtype, shape)
+            buffers[name] = Value(kind, type_, feed=feed, range=program.ranges.get(name))
     return buffers
 
 

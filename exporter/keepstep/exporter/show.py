@@ -11,6 +11,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from keepstep.runtime.rules_values import range_text
+
 from .schedule import LETTER_OF, Repeat, Schedule
 from .verify import Verdict
 
@@ -44,11 +46,13 @@ def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
             ", ".join(stage["engines"]),
         )
     values = Table(box=None, padding=(0, 2), header_style="bright_black")
-    for heading in ("value", "", "dtype", "shape"):
+    for heading in ("value", "", "dtype", "shape", ""):
         values.add_column(heading)
     for role, label in (("inputs", "input"), ("feeds", "optional input"), ("outputs", "output")):
         for name, tensor in plan[role].items():
-            values.add_row(name, label, tensor["dtype"], str(tuple(tensor["shape"])))
+            range_ = range_text(tensor["range"]) if "range" in tensor else ""
+            shape = str(tuple(tensor["shape"]))
+            values.add_row(name, label, tensor["dtype"], shape, range_)
     title = f"[bold]{plan['name']}[/]"
     return Panel(Group(lines, "", stages, "", values), title=title, title_align="left")
 

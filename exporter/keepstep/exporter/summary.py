@@ -72,6 +72,7 @@ def _constant_bytes(plan: Plan, weights: bool) -> int:
 
 def _types(plan: Plan, chosen: Any) -> dict[str, dict[str, Any]]:
     def entry(value: Value) -> dict[str, Any]:
-        return {"dtype": value.type.dtype, "shape": list(value.type.shape)}
+        range_ = {} if value.range is None else {"range": list(value.range)}
+        return {"dtype": value.type.dtype, "shape": list(value.type.shape), **range_}
 
     return {name: entry(value) for name, value in plan.values.items() if chosen(value)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -186,6 +186,15 @@ class StableDiffusion:
                     return_tensors="pt",
                 ).input_ids
         return ids
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Lowest and highest id, by input: an encoder has an embedding for each, and no others."""
+        return {
+            prefix + name: (0.0, float(cast(Any, encoder.config).vocab_size - 1))
+            for name, encoder in zip(self.TOKENIZERS, self.text_encoders.values(), strict=True)
+            for prefix in ("", "negative_")
+        }
 
     def sizes(self, batch: int) -> dict[str, Tensor]:
         """Conditions that are no text: none in this family."""

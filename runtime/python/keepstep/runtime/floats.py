@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 DTYPES = ("float32", "float16", "bfloat16")
+_BFLOAT16_EXPONENT = np.uint16(0x7F80)  # all ones: infinite or not a number
 _BEYOND = 2.0**128  # numbers from here on are infinite in float32
 
 
@@ -16,6 +17,15 @@ def is_finite_number(value: object) -> bool:
         return abs(float(value)) < _BEYOND
     except OverflowError:
         return False
+
+
+def count_not_finite(array: np.ndarray, dtype: str) -> int:
+    """How many elements of an array of any dtype of plans are NaN or infinite."""
+    if dtype == "bfloat16":
+        return int(np.count_nonzero((array & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT))
+    if dtype not in DTYPES:
+        return 0
+    return array.size - int(np.count_nonzero(np.isfinite(array)))
 
 
 def widened(array: np.ndarray, dtype: str) -> np.ndarray:

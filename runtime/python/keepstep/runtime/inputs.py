@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
+from keepstep.runtime import floats
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.plan import TensorType
-from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.rules_values import range_text, type_text
 from keepstep.runtime.tensors import numpy_dtype
-from keepstep.runtime.wording import shown
+from keepstep.runtime.wording import shown, told
 
 if TYPE_CHECKING:
     from keepstep.runtime.backends import SupportsDLPack
 
-_BFLOAT16_EXPONENT = np.uint16(0x7F80)  # all ones: infinite or not a number
 _ON_HOST = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost
 
 
@@ -56,17 +56,20 @@ def device_fault(
     return None
 
 
-def checked_input(name: str, given: object, expected: TensorType) -> np.ndarray:
+def checked_input(
+    name: str, given: object, expected: TensorType, range_: tuple[float, float] | None = None
+) -> np.ndarray:
     """Give `given` as an array of exactly the expected dtype and shape.
 
     dtypes are never converted, but for a scalar given where one number is expected, if it loses
     nothing but digits of a fraction. bfloat16 is given as itself or as the uint16 of its bits.
-    Raises `InputError` for another dtype or shape, and for NaN and infinity.
+    Raises `InputError` for another dtype or shape, for NaN and infinity, and for what lies outside
+    of `range_` (lowest, highest).
     """
     try:
         array = np.from_dlpack(given) if _only_dlpack(given) else np.asarray(given)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise InputError(f"input {shown(name)}: is no array: {error}") from error
+        raise InputError(f"input {shown(name)}: is no array: {told(error)}") from error
     dtype = numpy_dtype(expected.dtype)
     if expected.dtype == "bfloat16" and array.dtype.name == "bfloat16":
         array = array.view(np.uint16)
@@ -82,12 +85,14 @@ def checked_input(name: str, given: object, expected: TensorType) -> np.ndarray:
             f"input {shown(name)}: expected {type_text(expected)}, found shape "
             f"{list(array.shape)}; the plan is for this shape only: give it, or export with another"
         )
-    bad = _not_finite(array, expected.dtype)
+    bad = floats.count_not_finite(array, expected.dtype)
     if bad:
         raise InputError(
             f"input {shown(name)}: {bad} of {array.size} elements are NaN or infinite; "
             "every element must be finite"
         )
+    if range_ is not None:
+        _check_range(name, array, expected.dtype, range_)
     return array
 
 
@@ -109,9 +114,18 @@ def _scalar(name: str, array: np.ndarray, expected: TensorType) -> np.ndarray:
     return converted
 
 
-def _not_finite(array: np.ndarray, dtype: str) -> int:
-    if dtype == "bfloat16":
-        return int(np.count_nonzero((array & _BFLOAT16_EXPONENT) == _BFLOAT16_EXPONENT))
-    if array.dtype.kind != "f":
-        return 0
-    return array.size - int(np.count_nonzero(np.isfinite(array)))
+def _check_range(name: str, array: np.ndarray, dtype: str, range_: tuple[float, float]) -> None:
+    """Refuse elements that the model has no meaning for."""
+    numbers = floats.widened(array, dtype) if dtype in floats.DTYPES else array
+    # Bounds are compared as they are: to the array's own dtype they would be rounded.
+    exact = np.float64 if numbers.dtype.kind == "f" else np.int64
+    lowest, highest = exact(range_[0]), exact(range_[1])
+    bad = np.argwhere((numbers < lowest) | (numbers > highest))
+    if len(bad) == 0:
+        return
+    place = tuple(int(i) for i in bad[0])
+    raise InputError(
+        f"input {shown(name)}: {numbers[place]} at {list(place)} lies outside of the range "
+        f"{range_text(range_)}, and so do {len(bad)} of {array.size} elements; the model knows no "
+        "others: give what its own tokenizer, or the like, makes"
+    )

@@ -57,6 +57,7 @@ class Value:
     file: str | None = None  # of a constant
     tensor: str | None = None  # of a constant: its name in the file
     feed: bool = False  # a scratch value that the caller may give
+    range: tuple[float, float] | None = None  # of an input: lowest and highest that it may hold
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from keepstep.runtime.plan import (
     Value,
     ValueKind,
 )
-from keepstep.runtime.strict_json import Node, load
+from keepstep.runtime.strict_json import MAX_INT, Node, load
 from keepstep.runtime.wording import shown
 
 
@@ -82,7 +82,7 @@ def _version(root: Node) -> int:
 
 def _value(node: Node) -> Value:
     # Which of the optional fields a kind has is rule 8, and the known kinds are rule 6.
-    fields = node.fields(("kind", "dtype", "shape"), ("offset", "file", "tensor", "feed"))
+    fields = node.fields(("kind", "dtype", "shape"), ("offset", "file", "tensor", "feed", "range"))
     return Value(
         kind=cast(ValueKind, fields["kind"].text()),
         type=_tensor_type(fields),
@@ -90,7 +90,15 @@ def _value(node: Node) -> Value:
         file=fields["file"].text() if "file" in fields else None,
         tensor=fields["tensor"].text() if "tensor" in fields else None,
         feed=fields["feed"].boolean() if "feed" in fields else False,
+        range=_range(fields["range"]) if "range" in fields else None,
     )
+
+
+def _range(node: Node) -> tuple[float, float]:
+    bounds = [bound.number() for bound in node.elements()]
+    if len(bounds) != 2:
+        node.expected("[lowest, highest]")
+    return bounds[0], bounds[1]
 
 
 def _tensor_type(fields: Mapping[str, Node]) -> TensorType:
@@ -211,7 +219,13 @@ def _value_data(value: Value) -> dict[str, Any]:
         **_type_data(value.type),
         **{key: given for key, given in optional.items() if given is not None},
         **({"feed": True} if value.feed else {}),
+        **({"range": [_shortest(bound) for bound in value.range]} if value.range else {}),
     }
+
+
+def _shortest(number: float) -> float:
+    """A number as a person writes it: 49407, not 49407.0."""
+    return int(number) if number.is_integer() and abs(number) <= MAX_INT else number
 
 
 def _type_data(tensor: TensorType) -> dict[str, Any]:

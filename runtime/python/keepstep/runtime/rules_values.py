@@ -12,6 +12,15 @@ from keepstep.runtime.wording import bare, did_you_mean, listed, shown
 MAX_AXES = 8
 MAX_AXIS = 2**31 - 1
 MAX_BYTES = 2**40
+# The least and the greatest number of a dtype, of int64 those that every reader of JSON has.
+LIMITS = {
+    "float32": (-(2.0**128 - 2.0**104), 2.0**128 - 2.0**104),
+    "float16": (-65504.0, 65504.0),
+    "bfloat16": (-(2.0**128 - 2.0**120), 2.0**128 - 2.0**120),
+    "int64": (-(2.0**53), 2.0**53),
+    "int32": (-(2.0**31), 2.0**31 - 1),
+    "uint8": (0.0, 255.0),
+}
 
 _NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,200}")
 
@@ -117,7 +126,8 @@ def _types(plan: Plan) -> Iterator[tuple[str, TensorType]]:
 
 
 def rule_8_fields(plan: Plan) -> Iterator[str]:
-    """`constant` has `file` and `tensor`, the other kinds `offset`; `feed` is for `scratch`."""
+    """`constant` has `file` and `tensor`, the other kinds `offset`; `feed` is for `scratch`,
+    `range` for `input`."""
     for name, value in plan.values.items():
         constant = value.kind == "constant"
         for field, given in (
@@ -132,6 +142,29 @@ def rule_8_fields(plan: Plan) -> Iterator[str]:
                 yield f"values.{name}: kind {value.kind} has no field {field!r}"
         if value.feed and value.kind != "scratch":
             yield f"values.{name}: 'feed' stands at kind scratch only, found kind {value.kind}"
+        if value.range is not None and value.kind != "input":
+            yield f"values.{name}: 'range' stands at kind input only, found kind {value.kind}"
+        elif value.range is not None and (fault := _range_fault(value.range, value.type.dtype)):
+            yield f"values.{name}.range: {fault}"
+
+
+def _range_fault(range_: tuple[float, float], dtype: str) -> str | None:
+    """Say what keeps two numbers from being a range of a dtype, or None when nothing does."""
+    lowest, highest = range_
+    if dtype not in LIMITS:
+        return f"{dtype} has none"
+    if lowest > highest:
+        return f"expected [lowest, highest], found {range_text(range_)}"
+    if lowest < LIMITS[dtype][0] or highest > LIMITS[dtype][1]:
+        return f"{range_text(range_)} does not fit {dtype}"
+    if "int" in dtype and not (lowest.is_integer() and highest.is_integer()):
+        return f"expected whole numbers for {dtype}, found {range_text(range_)}"
+    return None
+
+
+def range_text(range_: tuple[float, float]) -> str:
+    """A range as a person writes it, such as `0 to 49407`."""
+    return " to ".join(f"{bound:.17g}" for bound in range_)
 
 
 def rule_9_offsets(plan: Plan) -> Iterator[str]:

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from itertools import islice
 
 _LONGEST = 80  # characters of a quoted value
+_LONGEST_TOLD = 400  # characters of another library's message
 _MOST_NAMES = 12  # names in a list
 _SEARCHED_NAMES = 1000  # looking for a close match costs time per name
 
@@ -24,6 +25,13 @@ def shown(value: object) -> str:
 def bare(name: str) -> str:
     """Write a name without quotes, escaped and cut, as a part of a place."""
     return shown(name)[1:-1]
+
+
+def told(error: object) -> str:
+    """What another library says, as one printable line: cut, blanks for what cannot be printed."""
+    text = str(error)
+    line = "".join(c if c.isprintable() else " " for c in text[:_LONGEST_TOLD])
+    return f"{line}…" if len(text) > _LONGEST_TOLD else line
 
 
 def listed(names: Iterable[str]) -> str:
