@@ -14,7 +14,13 @@ and safetensors; engine libraries are loaded by the backend that needs them.
 
 from keepstep.runtime._version import __version__
 from keepstep.runtime.bundle import Bundle
-from keepstep.runtime.errors import BackendError, BundleError, InputError, KeepstepError
+from keepstep.runtime.errors import (
+    BackendError,
+    BundleError,
+    InputError,
+    KeepstepError,
+    ResultError,
+)
 from keepstep.runtime.plan import Plan
 from keepstep.runtime.player import CallTime, Player, Profile
 
@@ -28,5 +34,6 @@ __all__ = [
     "Plan",
     "Player",
     "Profile",
+    "ResultError",
     "__version__",
 ]

@@ -4,7 +4,8 @@ KeepstepError                 anything that a user can mend; its text says what 
 │                             what was expected, where, and the way out
 ├── BundleError               a bundle or plan breaks a rule of docs/plan-format.md
 ├── InputError                an array, name or text given to a player does not fit its plan
-└── BackendError              a backend is not installed, not built for, or has no device
+├── BackendError              a backend is not installed, not built for, or has no device
+└── ResultError               a run gave numbers that mean nothing: NaN or infinity
 
 A fault of keepstep itself is never one of these: it stays a plain Python exception with its
 traceback, because that is what we need to see to repair it.
@@ -31,3 +32,7 @@ class InputError(KeepstepError):
 
 class BackendError(KeepstepError):
     """A backend cannot run here: not installed, not in this bundle, or no device."""
+
+
+class ResultError(KeepstepError):
+    """A run gave NaN or infinity; the message names the first stage that did."""

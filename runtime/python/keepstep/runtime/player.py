@@ -14,7 +14,9 @@ import numpy as np
 from keepstep.runtime.backends import Session, SupportsDLPack, backend
 from keepstep.runtime.errors import BundleError, InputError
 from keepstep.runtime.inputs import checked_input, on_gpu
+from keepstep.runtime.lent import Lent
 from keepstep.runtime.plan import Call, Plan, TensorType
+from keepstep.runtime.results import check_results
 from keepstep.runtime.rules_values import type_text
 from keepstep.runtime.tokenizer import PromptTokenizer
 from keepstep.runtime.wording import did_you_mean, listed, shown
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from keepstep.runtime.bundle import Bundle
 
 _GIVEN = "negative_prompt_given"  # an input: whether there is a negative prompt
+MOST_THREADS = 1024  # more than any launch can use; each of them takes memory
 
 Progress = Callable[[int, int, Call], None]
 """(calls done, calls in all, the call just done)"""
@@ -60,8 +63,10 @@ class Player:
         *,
         threads: int | None = None,
     ) -> None:
-        if threads is not None and (type(threads) is not int or threads < 1):
-            raise InputError(f"threads: expected an int of 1 or more, found {shown(threads)}")
+        if threads is not None and (type(threads) is not int or not 1 <= threads <= MOST_THREADS):
+            raise InputError(
+                f"threads: expected an int from 1 to {MOST_THREADS}, found {shown(threads)}"
+            )
         self._bundle = bundle
         self._plan = plan
         self._session: Session | None = backend(backend_name).open(bundle, plan, threads)
@@ -95,9 +100,10 @@ class Player:
         `inputs` maps names to arrays of the types in `self.inputs` and `self.feeds`: numpy's, or
         any that speak DLPack, also on the GPU that plays. `progress` is called after each call.
         Nothing remains of a run, also of one that was interrupted.
-        Raises `InputError` for what does not fit, `BackendError` when an engine fails.
+        Raises `InputError` for what does not fit, `BackendError` when an engine fails, and
+        `ResultError` where outputs are NaN or infinite.
         """
-        with self._prepared(inputs) as (session, calls, _):
+        with self._prepared(inputs) as (session, calls, write):
             if progress is None:
                 session.play(calls)
             else:
@@ -105,22 +111,32 @@ class Player:
                     session.launch(index)
                     session.wait()
                     progress(done, len(calls), self._plan.calls[index])
-            return {name: session.read(name) for name in self.outputs}
+            return self._read(session, calls, write)
 
     @contextmanager
-    def lend(self, inputs: Mapping[str, object]) -> Iterator[dict[str, SupportsDLPack]]:
+    def lend(self, inputs: Mapping[str, object]) -> Iterator[dict[str, Lent]]:
         """Play the plan once and lend its outputs where they are, without a copy.
 
             with player.lend(inputs) as outputs:
                 latents = torch.from_dlpack(outputs["latents"]) * 2
 
-        They speak DLPack, on the GPU if that is where the plan is played; bfloat16 on a CPU is
-        seen as uint16. Behind the `with` they are overwritten by the next run. Raises as `run`.
+        They speak DLPack, on the GPU if that is where the plan is played, and are to be read only;
+        bfloat16 on a CPU is seen as uint16. Behind the `with` they can no longer be taken, and
+        what was taken is overwritten by the next run. Raises as `run` does; outputs on a GPU are
+        not looked at.
         """
-        with self._prepared(inputs) as (session, calls, _):
+        with self._prepared(inputs) as (session, calls, write):
             session.play(calls)
             session.wait()
-            yield {name: session.view(name) for name in self.outputs}
+            memory = {name: session.view(name) for name in self.outputs}
+            in_host = {n: view for n, view in memory.items() if isinstance(view, np.ndarray)}
+            check_results(self._plan, in_host, session, calls, write)
+            lent = {name: Lent(name, view) for name, view in memory.items()}
+            try:
+                yield dict(lent)
+            finally:
+                for output in lent.values():
+                    output.end()
 
     def profile(self, inputs: Mapping[str, object]) -> Profile:
         """Play the plan and give its outputs, its time and the time of each call."""
@@ -130,8 +146,7 @@ class Player:
                 CallTime(index, self._plan.calls[index], seconds)
                 for index, seconds in zip(calls, times.calls, strict=True)
             )
-            outputs = {name: session.read(name) for name in self.outputs}
-            return Profile(times.seconds, each, outputs)
+            return Profile(times.seconds, each, self._read(session, calls, write))
 
     @property
     def device_bytes(self) -> int:
@@ -189,6 +204,14 @@ class Player:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _read(
+        self, session: Session, calls: Sequence[int], rewind: Callable[[], None]
+    ) -> dict[str, np.ndarray]:
+        """Copies of the outputs of a run, looked at."""
+        outputs = {name: session.read(name) for name in self.outputs}
+        check_results(self._plan, outputs, session, calls, rewind)
+        return outputs
 
     def _types(self, chosen: Callable[[str], bool]) -> dict[str, TensorType]:
         return {name: value.type for name, value in self._plan.values.items() if chosen(name)}
@@ -249,7 +272,9 @@ class Player:
             types = ", ".join(f"{name} {type_text(known[name])}" for name in missing[:12])
             raise InputError(f"plan {self._plan.name!r} also needs the input {types}")
         return calls, {
-            name: given if on_gpu(given) else checked_input(name, given, known[name])
+            name: given
+            if on_gpu(given)
+            else checked_input(name, given, known[name], self._plan.values[name].range)
             for name, given in inputs.items()
         }
 
