@@ -168,3 +168,31 @@ def test_constants_are_not_copied_into_the_arena(bundle: Bundle) -> None:
         assert "coef" not in session._values
         found = player.run(inputs())
     assert np.isfinite(found["latents"]).all()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x: std::bad_alloc"), MemoryError()])
+def test_too_little_memory_for_an_engine_is_no_fault_of_the_bundle(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", full)
+    with pytest.raises(BackendError, match="there is too little memory: end other") as caught:
+        bundle.player("toy", threads=3)  # that no other test has loaded
+    assert "export the bundle again" not in str(caught.value)
+
+
+def test_too_little_memory_for_a_launch_is_said(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise RuntimeError("Non-zero status code: std::bad_alloc\x1b[2J")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession.run_with_iobinding", full)
+    with (
+        bundle.player("toy", threads=1) as player,
+        pytest.raises(BackendError, match=r"calls.0.. failed.*too little memory") as caught,
+    ):
+        player.run(inputs())
+    assert str(caught.value).isprintable()

@@ -118,6 +118,12 @@ def test_paths_that_are_quoted_alike_are_each_checked(folder: Path) -> None:
     assert "'..'" in refused(folder, 3)
 
 
+@pytest.mark.parametrize("length", [0, 2**20 + 1, 2**40])
+def test_the_length_of_prompts_is_bounded(folder: Path, length: int) -> None:
+    manifest(folder, lambda m: m["tokenizers"]["token_ids"].update(length=length))
+    assert f"tokenizers.token_ids.length: {length}, expected 1 to 2^20" in refused(folder, 7)
+
+
 def test_the_tokenizers_path_is_checked(folder: Path) -> None:
     place = "tokenizers.token_ids.file"
     manifest(folder, lambda m: m["tokenizers"]["token_ids"].update(file="../tokenizer.json"))

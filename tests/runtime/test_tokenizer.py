@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from runtime.toy_bundle import tokenizer
 
@@ -10,9 +8,8 @@ from keepstep.runtime.tokenizer import PromptTokenizer, of_several_vectors, spel
 
 
 @pytest.fixture
-def prompts(tmp_path: Path) -> PromptTokenizer:
-    tokenizer().save(str(tmp_path / "tokenizer.json"))
-    return PromptTokenizer(tmp_path / "tokenizer.json", length=5, pad=2)
+def prompts() -> PromptTokenizer:
+    return PromptTokenizer("x", tokenizer().to_str().encode(), length=5, pad=2)
 
 
 def test_prompts_are_marked_and_filled_up(prompts: PromptTokenizer) -> None:
@@ -37,16 +34,23 @@ def test_what_is_no_text_is_refused(prompts: PromptTokenizer) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"version": "1.0", "model": {}}'])
-def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "tokenizer.json"
-    path.write_text(content)
-    with pytest.raises(BundleError, match="no usable tokenizer"):
-        PromptTokenizer(path, 5, 2).encode(["a"])
+def test_a_file_that_is_no_tokenizer_is_refused(content: str) -> None:
+    with pytest.raises(BundleError, match="x: no usable tokenizer"):
+        PromptTokenizer("x", content.encode(), 5, 2).encode(["a"])
+
+
+def test_what_the_package_says_of_a_file_is_cut() -> None:
+    content = tokenizer().to_str().replace('"apple"', '"' + "apple" * 1000 + '\\u001b"')
+    content = content.replace('"WordLevel"', '"' + "Word" * 1000 + '"')
+    with pytest.raises(BundleError) as caught:
+        PromptTokenizer("x", content.encode(), 5, 2).encode(["a"])
+    assert len(str(caught.value)) < 500
+    assert str(caught.value).isprintable()
 
 
 def test_a_length_that_leaves_no_room_is_refused(prompts: PromptTokenizer) -> None:
     with pytest.raises(BundleError, match="no room beside 2 marks"):
-        PromptTokenizer(prompts.path, 2, 2).encode(["a"])
+        PromptTokenizer("x", prompts.json, 2, 2).encode(["a"])
 
 
 def test_a_token_of_several_vectors_is_written_out_and_others_are_not() -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,21 +32,22 @@ def check_regular(path: Path) -> os.stat_result:
 
     Raises `NotRegularError` for anything else and `OSError` where there is nothing.
     """
+    return _status(path, None)
+
+
+def open_regular(path: Path, folder: int | None = None) -> BinaryIO:
+    """A regular file, open for reading; raises as `check_regular` does.
+
+    `path` is seen from `folder`, the descriptor of one that is held open, where that is given.
+    """
+    _status(path, folder)  # before it is opened: some devices act on that
+    file = os.fdopen(os.open(path, _FLAGS, dir_fd=folder), "rb")
     try:
-        found = path.stat()
-    except ValueError as error:  # a NUL, or half of a surrogate pair
-        raise NotRegularError(f"{str(path)!a}: {error}: no file can have this name") from error
-    _check_kind(path, found)
-    return found
-
-
-@contextmanager
-def open_regular(path: Path) -> Iterator[BinaryIO]:
-    """A regular file, open for reading; raises as `check_regular` does."""
-    check_regular(path)  # before it is opened: some devices act on that
-    with os.fdopen(os.open(path, _FLAGS), "rb") as file:
         _check_kind(path, os.fstat(file.fileno()))
-        yield file
+    except NotRegularError:
+        file.close()
+        raise
+    return file
 
 
 def read_regular(path: Path, most: int) -> bytes:
@@ -65,6 +64,15 @@ def read_regular(path: Path, most: int) -> bytes:
     if len(data) > most:
         raise NotRegularError(f"{path}: more than the {most} bytes expected at most")
     return data
+
+
+def _status(path: Path, folder: int | None) -> os.stat_result:
+    try:
+        found = os.stat(path, dir_fd=folder)
+    except ValueError as error:  # a NUL, or half of a surrogate pair
+        raise NotRegularError(f"{str(path)!a}: {error}: no file can have this name") from error
+    _check_kind(path, found)
+    return found
 
 
 def _check_kind(path: Path, found: os.stat_result) -> None:

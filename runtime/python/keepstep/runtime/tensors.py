@@ -10,13 +10,14 @@ import json
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from keepstep.runtime.files import check_regular
+from keepstep.runtime.files import open_regular
 from keepstep.runtime.plan import TensorType
+from keepstep.runtime.wording import told
 
 _DTYPES = {
     "F32": "float32",
@@ -35,17 +36,16 @@ def numpy_dtype(dtype: str) -> np.dtype[Any]:
 
 
 class TensorFile:
-    """One safetensors file. Raises `ValueError` when it is none, `OSError` for no regular file."""
+    """One safetensors file. Raises `ValueError` when it is none, `OSError` for no regular file.
 
-    def __init__(self, path: Path) -> None:
-        check_regular(path)  # the package would wait for a FIFO
-        try:
-            with safe_open(path, framework="numpy") as file:  # checks the whole header
-                names = list(file.keys())
-        except SafetensorError as error:
-            raise ValueError(f"not a safetensors file: {error}") from error
+    opened   the file itself, where its name may stand for another one by now
+    """
+
+    def __init__(self, path: Path, opened: BinaryIO | None = None) -> None:
         self._path = path
-        self._data = np.memmap(path, np.uint8, mode="r")
+        with opened or open_regular(path) as file:
+            names = _checked_names(_name_of(file) or path)
+            self._data = np.memmap(file, np.uint8, mode="r")
         (header_bytes,) = struct.unpack("<Q", self._data[:8].tobytes())
         header = json.loads(self._data[8 : 8 + header_bytes].tobytes())
         self.metadata: Mapping[str, str] = header.get("__metadata__") or {}  # or null
@@ -95,3 +95,18 @@ class TensorFile:
         start, end = (self._start + offset for offset in entry["data_offsets"])
         count = (end - start) // dtype.itemsize
         return np.fromfile(self._path, dtype, count, offset=start).reshape(entry["shape"])
+
+
+def _checked_names(path: Path) -> list[str]:
+    """The tensors of a file, whose whole header is checked by the format's own package."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return list(file.keys())
+    except SafetensorError as error:
+        raise ValueError(f"not a safetensors file: {told(error)}") from error
+
+
+def _name_of(file: BinaryIO) -> Path | None:
+    """A name for an open file that stands for no other, where the system has one."""
+    name = Path(f"/dev/fd/{file.fileno()}")
+    return name if name.exists() else None

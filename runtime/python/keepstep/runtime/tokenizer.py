@@ -10,25 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keepstep.runtime.errors import BackendError, BundleError, InputError
-from keepstep.runtime.files import read_regular
-from keepstep.runtime.wording import shown
-
-_MOST_BYTES = 2**28  # of a tokenizer.json; the largest vocabularies there are take a sixth of that
+from keepstep.runtime.wording import shown, told
 
 
 @dataclass(frozen=True)
 class PromptTokenizer:
     """A tokenizer and the fixed length of its prompts."""
 
-    path: Path  # of a tokenizer.json
+    place: str  # its file, for messages
+    json: bytes = field(repr=False)  # the content of a tokenizer.json
     length: int  # ids a prompt
     pad: int  # the id that fills a prompt up
 
@@ -72,15 +69,15 @@ class PromptTokenizer:
                 "or give token ids"
             ) from error
         try:
-            tokenizer = Tokenizer.from_buffer(read_regular(self.path, _MOST_BYTES))
+            tokenizer = Tokenizer.from_buffer(self.json)
             tokenizer.no_padding()
             tokenizer.enable_truncation(max_length=self.length)
         except Exception as error:  # the package raises no narrower type
-            raise BundleError(0, f"{self.path}: no usable tokenizer: {error}") from error
+            raise BundleError(0, f"{self.place}: no usable tokenizer: {told(error)}") from error
         marks = tokenizer.num_special_tokens_to_add(False)
         if self.length <= marks:
             raise BundleError(
-                0, f"{self.path}: {self.length} ids a prompt leave no room beside {marks} marks"
+                0, f"{self.place}: {self.length} ids a prompt leave no room beside {marks} marks"
             )
         return tokenizer
 

@@ -19,7 +19,7 @@ from keepstep.runtime.inputs import device_fault
 from keepstep.runtime.plan import Plan
 from keepstep.runtime.rules_values import type_text
 from keepstep.runtime.tensors import numpy_dtype
-from keepstep.runtime.wording import shown
+from keepstep.runtime.wording import shown, told
 
 if TYPE_CHECKING:
     from keepstep.runtime.bundle import Bundle
@@ -93,7 +93,9 @@ class DeviceValues:
             view = StridedMemoryView.from_dlpack(array, self._stream.handle)
             found, shape, strides = view.dtype, tuple(view.shape), view.strides
         except Exception as error:  # the other library's as well
-            raise InputError(f"input {shown(name)}: cannot be taken by DLPack: {error}") from error
+            raise InputError(
+                f"input {shown(name)}: cannot be taken by DLPack: {told(error)}"
+            ) from error
         fault = device_fault(str(found), shape, strides, type_)
         if fault is None and view.device_id != 0:
             fault = f"lies on GPU {view.device_id}, and GPU 0 plays"

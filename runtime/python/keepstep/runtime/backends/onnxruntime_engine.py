@@ -19,8 +19,8 @@ from keepstep.runtime.backends.onnx_structure import check_onnx
 from keepstep.runtime.backends.onnx_wire import OnnxError
 from keepstep.runtime.constants import ConstantPart, host_array
 from keepstep.runtime.errors import BackendError, BundleError
-from keepstep.runtime.files import NotRegularError, read_regular
 from keepstep.runtime.plan import Plan, Stage, TensorType
+from keepstep.runtime.wording import told
 
 if TYPE_CHECKING:
     from keepstep.runtime.bundle import Bundle
@@ -37,6 +37,7 @@ ONNX_TYPES = {  # number in onnx.TensorProto.DataType, name in ONNX Runtime
 ORT_ERRORS: tuple[type[Exception], ...] = (  # they have no base class of their own
     RuntimeError,
     UnicodeDecodeError,  # where its message quotes what is no text
+    MemoryError,
     *(
         kind
         for kind in vars(ort_state).values()
@@ -45,6 +46,7 @@ ORT_ERRORS: tuple[type[Exception], ...] = (  # they have no base class of their 
 )
 _ERRORS_ONLY = 3
 _MOST_BYTES = 2**31 - 1  # of one protobuf message
+_OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory")
 
 Weights = Mapping[str, tuple[TensorType, np.ndarray]]
 
@@ -93,8 +95,8 @@ def load(
         session = ort.InferenceSession(data, options, [(provider, settings)], enable_fallback=0)
     except Exception as error:  # any kind: the binding turns those of C++ into Python's own
         raise BackendError(
-            f"{place} cannot be loaded by ONNX Runtime {ort.__version__}: {error}; "
-            "export the bundle again"
+            f"{place} cannot be loaded by ONNX Runtime {ort.__version__}: {told(error)}; "
+            f"{_memory_fault(error) or 'export the bundle again'}"
         ) from error
     if provider not in session.get_providers():
         raise BackendError(
@@ -109,12 +111,13 @@ def _checked(bundle: Bundle, plan: Plan, name: str, path: str, place: str) -> by
     stage = plan.stages[name]
     weights = {tensor: plan.values[value].type for tensor, value in stage.weights.items()}
     try:
-        data = read_regular(bundle.file(path), _MOST_BYTES)
+        size = bundle.manifest.files[path].bytes
+        if size > _MOST_BYTES:
+            raise OnnxError(f"{size} bytes, expected {_MOST_BYTES} at most")
+        data = bundle.read(path)
         check_onnx(data, stage, weights)
-    except (OnnxError, NotRegularError) as error:
+    except OnnxError as error:
         raise BundleError(20, f"{place}: {error}; export the bundle again") from error
-    except OSError as error:
-        raise BundleError(0, f"{place}: cannot be read: {error}") from error
     return data
 
 
@@ -143,13 +146,27 @@ def _bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str
             try:
                 bind(tensor, device, 0, element, list(type_.shape), addresses[tensor])
             except ORT_ERRORS as error:
-                raise BackendError(f"{tensor} cannot be bound on {device}: {error}") from error
+                raise BackendError(
+                    f"{tensor} cannot be bound on {device}: {told(error)}"
+                ) from error
     return binding
 
 
 def failed(plan: Plan, call: int, error: Exception) -> BackendError:
     """What a launch that failed is told as."""
+    fault = _memory_fault(error)
     return BackendError(
         f"plan {plan.name!r}: stage {plan.calls[call].stage!r} (calls[{call}]) failed in "
-        f"ONNX Runtime: {error}"
+        f"ONNX Runtime: {told(error)}{f'; {fault}' if fault else ''}"
     )
+
+
+def _memory_fault(error: Exception) -> str | None:
+    """The way out where there was too little memory; None where that is not why."""
+    text = str(error)
+    if isinstance(error, MemoryError) or any(words in text for words in _OUT_OF_MEMORY):
+        return (
+            "there is too little memory: end other programs, close other players, or export at a "
+            "smaller size or batch"
+        )
+    return None

@@ -128,7 +128,7 @@ def load_engine(library: Library, bundle: Bundle, plan: Plan, name: str, path: s
     with _loading:
         engine = _engines.get(key)
         if engine is None:
-            engine = _engines[key] = _loaded(library, bundle.file(path), place)
+            engine = _engines[key] = _loaded(library, bundle, path, place)
     weights = {tensor: plan.values[value].type for tensor, value in stage.weights.items()}
     inputs, outputs = _interface(library.trt, engine.engine, place)
     for what, expected, found in (
@@ -145,12 +145,12 @@ def engine_place(bundle: Bundle, name: str, path: str) -> str:
     return f"bundle {bundle.path}: stage {name!r} ({path})"
 
 
-def _loaded(library: Library, file: Path, place: str) -> Engine:
+def _loaded(library: Library, bundle: Bundle, path: str, place: str) -> Engine:
     log = tensorrt_log(library.trt)
     log.errors.clear()
     name, capability = device()
     gpu = f"{name} (compute capability {capability[0]}.{capability[1]})"
-    data = file.read_bytes()
+    data = bundle.read(path)
     runtime = library.trt.Runtime(log)
     diagnostics, names = 0, {}
     if hasattr(runtime, "get_engine_validity"):
@@ -163,6 +163,7 @@ def _loaded(library: Library, file: Path, place: str) -> Engine:
         raise BackendError(f"{place}: {library.title} {why}")
     cache = None
     if library.backend == "tensorrt-rtx":
+        file = bundle.path / path
         cache = CompiledKernels(file.with_name(f"{file.name}.{_NOT_IN_NAMES.sub('-', name)}.cache"))
     return Engine(library, engine, cache, Lock())
 
