@@ -26,7 +26,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     options.verify_hashes = false;  // no mutation ever meets one
     const auto bundle = Bundle::open(folder.string(), options);
     if (!bundle.ok()) {
-        fuzz::demand_refusal(bundle.status(), 0, 5);
+        fuzz::demand_refusal(bundle.status(), 0, 7);
         return 0;
     }
     for (const std::string& plan : bundle->plans()) {

@@ -85,7 +85,7 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const Status status =
         internal::guarded_status([&] { internal::tensor_entries(bytes, where); });
     std::optional<internal::TensorFile> file;
-    const Status mapped = internal::guarded_status([&] { file.emplace(path, where); });
+    const Status mapped = internal::guarded_status([&] { file.emplace(internal::File(path), where); });
     fuzz::demand(status.message() == mapped.message(), "the same from a file:", mapped.message());
     if (status.ok()) {
         fuzz::demand_tensors(*file, {data, data + size});

@@ -16,23 +16,23 @@ namespace keepstep::internal {
 namespace {
 
 const std::string manifest_name = "bundle.json";
+constexpr std::int64_t longest_prompt = std::int64_t{1} << 20;  // ids
 
 /// Rule 4 for one file.
-void check_file(const std::string& root, const std::string& path, const FileEntry& entry,
+void check_file(Snapshot& snapshot, const std::string& path, const FileEntry& entry,
                 bool verify_hashes) {
-    const std::string file = root + "/" + path;
     const std::string place = bare(path) + ": ";
-    const auto size = file_size(file);
-    if (!size) {
+    const std::optional<File> file = snapshot.note(path);
+    if (!file) {
         throw_bundle_error(4, place + "is missing, or no plain file; copy the bundle again");
     }
-    if (*size != static_cast<std::uint64_t>(entry.bytes)) {
-        throw_bundle_error(4, place + std::to_string(*size) + " bytes, expected " +
+    if (file->size() != static_cast<std::uint64_t>(entry.bytes)) {
+        throw_bundle_error(4, place + std::to_string(file->size()) + " bytes, expected " +
                                   std::to_string(entry.bytes) +
                                   "; cut or altered, copy the bundle again");
     }
     if (!verify_hashes) return;
-    if (const std::string digest = file_sha256(file); digest != entry.sha256) {
+    if (const std::string digest = file_sha256(*file); digest != entry.sha256) {
         throw_bundle_error(4, place + "SHA-256 " + digest + ", expected " + entry.sha256 +
                                   "; altered, copy the bundle again");
     }
@@ -67,26 +67,33 @@ void check_names(const Manifest& manifest) {
             throw_bundle_error(5, manifest_name + ": tokenizers: " + *fault);
         }
     }
+    for (const auto& [name, tokenizer] : manifest.tokenizers) {
+        if (tokenizer.length >= 1 && tokenizer.length <= longest_prompt) continue;
+        throw_bundle_error(7, manifest_name + ": tokenizers." + name + ".length: " +
+                                  std::to_string(tokenizer.length) +
+                                  ", expected 1 to 2^20 ids a prompt");
+    }
 }
 
 }  // namespace
 
-Manifest read_manifest(const std::string& folder, const std::string& root) {
-    if (!is_folder(folder)) {
-        throw_bundle_error(0, bare(folder) + ": there is no such folder; expected a bundle");
-    }
-    if (!file_size(folder + "/" + manifest_name)) {
+Manifest read_manifest(Snapshot& snapshot, const std::string& folder, const std::string& root) {
+    contained(root, manifest_name, manifest_name);
+    const std::optional<File> file = snapshot.note(manifest_name);
+    if (!file) {
         throw_bundle_error(0, bare(folder) + ": no " + manifest_name +
                                   " in it, so it is no bundle; make one with `keepstep export`");
     }
-    const std::string file = contained(root, manifest_name, manifest_name);
-    return manifest_from_json(read_text(file, max_json_bytes + 1), manifest_name);
+    return manifest_from_json(read_text(*file, max_json_bytes + 1), manifest_name);
 }
 
-void check_manifest(const std::string& root, const Manifest& manifest, bool verify_hashes) {
+void check_manifest(Snapshot& snapshot, const std::string& root, const Manifest& manifest,
+                    bool verify_hashes) {
     Places used = used_paths(manifest);
     for (const auto& [place, path] : used) check_path(root, path, manifest_name + ": " + place);
-    for (const auto& [path, entry] : manifest.files) check_file(root, path, entry, verify_hashes);
+    for (const auto& [path, entry] : manifest.files) {
+        check_file(snapshot, path, entry, verify_hashes);
+    }
     for (std::size_t i = 0; i < manifest.plans.size(); ++i) {
         used.emplace_back("plans[" + std::to_string(i) + "]",
                           "plans/" + manifest.plans[i] + ".json");

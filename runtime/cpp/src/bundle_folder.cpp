@@ -10,11 +10,14 @@
 #include "paths.h"
 #include "plan_json.h"
 #include "rules_values.h"
+#include "sha256.h"
 #include "validate.h"
 #include "wording.h"
 
 namespace keepstep::internal {
 namespace {
+
+constexpr int attempts = 10;  // at opening a folder that is exchanged meanwhile
 
 /// Rules 3 and 4 for the paths of a plan, and its name.
 void check_plan_files(const Plan& plan, const std::string& name, const std::string& where,
@@ -36,12 +39,33 @@ void check_plan_files(const Plan& plan, const std::string& name, const std::stri
 }  // namespace
 
 BundleFolder::BundleFolder(const std::string& path, bool verify_hashes)
-    : path_(path), root_(real_path(path)) {
+    : path_(path), verify_hashes_(verify_hashes) {
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+        if (look()) return;
+    }
+    throw_bundle_error(0, bare(path_) + ": was exchanged " + std::to_string(attempts) +
+                              " times while it was opened; open it again when that has come to an "
+                              "end");
+}
+
+bool BundleFolder::look() {
+    const auto is_exchanged = [&] { return snapshot_ && !snapshot_->is_in_place(); };
+    snapshot_.reset();
     try {
-        manifest_ = read_manifest(path_, root_);
-        check_manifest(root_, manifest_, verify_hashes);
+        if (!is_folder(path_)) {
+            throw_bundle_error(0, bare(path_) + ": there is no such folder; expected a bundle");
+        }
+        snapshot_.emplace(path_);
+        root_ = real_path(path_);
+        manifest_ = read_manifest(*snapshot_, path_, root_);
+        check_manifest(*snapshot_, root_, manifest_, verify_hashes_);
+        return true;
     } catch (const std::system_error& error) {
+        if (is_exchanged()) return false;
         throw_bundle_error(0, bare(path_) + ": cannot be read: " + error.what());
+    } catch (const Error&) {
+        if (is_exchanged()) return false;
+        throw;
     }
 }
 
@@ -64,7 +88,7 @@ Plan BundleFolder::read_plan(const std::string& name) {
     const std::string where = "plans/" + name + ".json";
     Plan plan;
     try {
-        plan = plan_from_json(read_text(file(where), max_json_bytes + 1), where);
+        plan = plan_from_json(read_text(open(where), max_json_bytes + 1), where);
         check_plan_files(plan, name, where, root_, manifest_);
     } catch (const std::system_error& error) {
         throw_bundle_error(0, bare(path_) + "/" + where + ": cannot be read: " + error.what());
@@ -83,18 +107,32 @@ const TensorFile& BundleFolder::tensors(const std::string& path) {
     const auto found = tensor_files_.find(path);
     if (found != tensor_files_.end()) return *found->second;
     try {
-        auto tensors = std::make_unique<const TensorFile>(file(path), bare(path));
+        auto tensors = std::make_unique<const TensorFile>(open(path), bare(path));
         return *tensor_files_.emplace(path, std::move(tensors)).first->second;
     } catch (const std::system_error& error) {
         throw_bundle_error(10, bare(path) + ": cannot be read: " + error.what());
     }
 }
 
-std::string BundleFolder::file(const std::string& path) const {
+Pages BundleFolder::read(const std::string& path) const {
+    try {
+        Pages pages = Pages::of_file(open(path));
+        if (verify_hashes_) {
+            Sha256 digest;
+            digest.add(pages.data(), pages.size());
+            if (digest.hex_digest() != manifest_.files.at(path).sha256) snapshot_->refuse(path);
+        }
+        return pages;
+    } catch (const std::system_error& error) {
+        throw_bundle_error(0, bare(path_) + "/" + bare(path) + ": cannot be read: " + error.what());
+    }
+}
+
+File BundleFolder::open(const std::string& path) const {
     if (!manifest_.files.contains(path)) {
         throw_bundle_error(4, bare(path_) + ": " + shown(path) + " is not listed in bundle.json");
     }
-    return contained(root_, path, "bundle.json");
+    return snapshot_->open(path);
 }
 
 }  // namespace keepstep::internal

@@ -38,7 +38,7 @@ struct keepstep_player {
 
 namespace {
 
-static_assert(static_cast<int>(StatusCode::cancelled) == KEEPSTEP_CANCELLED);
+static_assert(static_cast<int>(StatusCode::result_error) == KEEPSTEP_RESULT_ERROR);
 static_assert(static_cast<int>(keepstep::DType::boolean) == KEEPSTEP_BOOL);
 static_assert(static_cast<int>(keepstep::Device::cuda) == KEEPSTEP_CUDA);
 static_assert(keepstep::Shape::max_axes == KEEPSTEP_MAX_AXES);

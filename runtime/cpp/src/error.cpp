@@ -18,6 +18,10 @@ void throw_backend_error(std::string message) {
     throw Error{StatusCode::backend_error, 0, std::move(message)};
 }
 
+void throw_result_error(std::string message) {
+    throw Error{StatusCode::result_error, 0, std::move(message)};
+}
+
 void throw_cancelled(std::size_t done) {
     throw Error{StatusCode::cancelled, 0,
                 "the run was ended by its progress callback after " + std::to_string(done) +

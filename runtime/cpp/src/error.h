@@ -23,6 +23,9 @@ struct Error {
 /// A backend cannot run here, or failed.
 [[noreturn]] void throw_backend_error(std::string message);
 
+/// A run gave numbers that mean nothing.
+[[noreturn]] void throw_result_error(std::string message);
+
 /// The caller ended a run after `done` calls.
 [[noreturn]] void throw_cancelled(std::size_t done);
 

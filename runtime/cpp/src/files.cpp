@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 #include "sha256.h"
@@ -40,22 +41,42 @@ void check_regular(const struct stat& info, const std::string& path) {
                                 ", expected a regular file");
 }
 
-/// What lies at a path, links followed; nothing where nothing does.
-std::optional<struct stat> status_of(const std::string& path) {
+// To hold a folder takes no right to list it, where the system knows the difference.
+#ifdef O_PATH
+constexpr int hold = O_PATH;
+#else
+constexpr int hold = O_RDONLY;
+#endif
+
+/// What lies at a path that is counted from a folder, links followed; nothing where nothing does.
+std::optional<struct stat> status_of(int folder, const std::string& path) {
     struct stat info {};
-    if (stat(path.c_str(), &info) == 0) return info;
+    if (fstatat(folder, path.c_str(), &info, 0) == 0) return info;
     if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return std::nullopt;
     fail(errno, path);
 }
 
+Identity identity_of(const struct stat& info) {
+#ifdef __APPLE__
+    const struct timespec& modified = info.st_mtimespec;
+#else
+    const struct timespec& modified = info.st_mtim;
+#endif
+    return {static_cast<std::uint64_t>(info.st_dev), static_cast<std::uint64_t>(info.st_ino),
+            static_cast<std::uint64_t>(info.st_size), static_cast<std::int64_t>(modified.tv_sec),
+            static_cast<std::int64_t>(modified.tv_nsec)};
+}
+
 }  // namespace
 
-File::File(const std::string& path) {
+File::File(const std::string& path) : File(AT_FDCWD, path) {}
+
+File::File(int folder, const std::string& path) {
     struct stat info {};
-    if (stat(path.c_str(), &info) != 0) fail(errno, path);
+    if (fstatat(folder, path.c_str(), &info, 0) != 0) fail(errno, path);
     check_regular(info, path);  // before it is opened: some devices act on that
     // A FIFO that takes the file's place in between is not waited for.
-    descriptor_ = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    descriptor_ = openat(folder, path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (descriptor_ < 0) fail(errno, path);
     try {
         if (fstat(descriptor_, &info) != 0) fail(errno, path);
@@ -64,10 +85,15 @@ File::File(const std::string& path) {
         close(descriptor_);
         throw;
     }
-    size_ = static_cast<std::size_t>(info.st_size);
+    identity_ = identity_of(info);
 }
 
-File::~File() { close(descriptor_); }
+File::File(File&& other) noexcept
+    : descriptor_(std::exchange(other.descriptor_, -1)), identity_(other.identity_) {}
+
+File::~File() {
+    if (descriptor_ >= 0) close(descriptor_);
+}
 
 std::size_t File::read(void* to, std::size_t count) const {
     for (;;) {
@@ -77,19 +103,37 @@ std::size_t File::read(void* to, std::size_t count) const {
     }
 }
 
-std::optional<std::uint64_t> file_size(const std::string& path) {
-    const auto info = status_of(path);
+Folder::Folder(const std::string& path)
+    : descriptor_(open(path.c_str(), hold | O_DIRECTORY | O_CLOEXEC)) {
+    if (descriptor_ < 0) fail(errno, path);
+}
+
+Folder::~Folder() { close(descriptor_); }
+
+bool Folder::is_at(const std::string& path) const {
+    struct stat held {};
+    struct stat named {};
+    return fstat(descriptor_, &held) == 0 && stat(path.c_str(), &named) == 0 &&
+           held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+std::optional<File> Folder::find(const std::string& path) const {
+    const auto info = status_of(descriptor_, path);
     if (!info || !S_ISREG(info->st_mode)) return std::nullopt;
-    return static_cast<std::uint64_t>(info->st_size);
+    try {
+        return File(descriptor_, path);
+    } catch (const std::system_error& error) {
+        if (error.code() == std::errc::no_such_file_or_directory) return std::nullopt;  // by now
+        throw;
+    }
 }
 
 bool is_folder(const std::string& path) {
-    const auto info = status_of(path);
+    const auto info = status_of(AT_FDCWD, path);
     return info && S_ISDIR(info->st_mode);
 }
 
-std::string read_text(const std::string& path, std::size_t most) {
-    const File file(path);
+std::string read_text(const File& file, std::size_t most) {
     const std::size_t wanted = std::min(most, file.size());
     std::string text;
     while (text.size() < wanted) {
@@ -102,8 +146,7 @@ std::string read_text(const std::string& path, std::size_t most) {
     return text;
 }
 
-std::string file_sha256(const std::string& path) {
-    const File file(path);
+std::string file_sha256(const File& file) {
     Sha256 digest;
     std::vector<std::uint8_t> buffer(chunk);
     while (const std::size_t found = file.read(buffer.data(), buffer.size())) {

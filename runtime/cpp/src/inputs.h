@@ -5,6 +5,7 @@
 
 namespace keepstep::internal {
 
+struct Range;
 struct Type;
 
 /// The type of a value of a plan that keeps the rules, as callers see it.
@@ -19,5 +20,8 @@ void check_tensor(const char* what, const ConstTensor& given, const TensorType& 
 /// Refuses floats that are NaN or infinite, and bools that are neither 0 nor 1.
 /// Throws an input error.
 void check_elements(const ConstTensor& given);
+
+/// Refuses elements that the model has no meaning for. Throws an input error.
+void check_range(const ConstTensor& given, const Range& range);
 
 }  // namespace keepstep::internal

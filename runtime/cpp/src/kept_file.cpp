@@ -37,7 +37,7 @@ bool write_all(int file, const char* bytes, std::size_t size) {
 
 std::string kept_bytes(const std::string& path) {
     try {
-        return read_text(path, std::numeric_limits<std::size_t>::max());
+        return read_text(File(path), std::numeric_limits<std::size_t>::max());
     } catch (const std::system_error&) {
         return {};
     }

@@ -34,11 +34,10 @@ Pages Pages::zeros(std::size_t size) {
     return {static_cast<std::byte*>(data), size};
 }
 
-Pages Pages::of_file(const std::string& path) {
-    const File file(path);
+Pages Pages::of_file(const File& file) {
     if (file.size() == 0) return {};  // of nothing there is no mapping
     void* data = mmap(nullptr, file.size(), PROT_READ, MAP_PRIVATE, file.descriptor(), 0);
-    if (data == MAP_FAILED) throw std::system_error(errno, std::generic_category(), path);
+    if (data == MAP_FAILED) throw std::system_error(errno, std::generic_category());
     return {static_cast<std::byte*>(data), file.size()};
 }
 

@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstddef>
-#include <string>
 
 namespace keepstep::internal {
+
+class File;
 
 /// Pages of memory, given back at the end. The first address is a multiple of 256.
 class Pages {
@@ -21,7 +22,7 @@ class Pages {
 
     /// A whole file, to be read only; nothing is read before it is looked at. Throws a
     /// `std::system_error` when it cannot be mapped.
-    static Pages of_file(const std::string& path);
+    static Pages of_file(const File& file);
 
     std::byte* data() const noexcept { return data_; }
     std::size_t size() const noexcept { return size_; }

@@ -1,5 +1,6 @@
 #include "plan.h"
 
+#include <cstdio>
 #include <limits>
 
 namespace keepstep {
@@ -48,6 +49,10 @@ std::optional<DType> dtype_named(std::string_view name) {
     return std::nullopt;
 }
 
+bool is_float(DType dtype) noexcept {
+    return dtype == DType::float32 || dtype == DType::float16 || dtype == DType::bfloat16;
+}
+
 std::int64_t bytes_of(const Type& type) {
     constexpr std::int64_t most = std::numeric_limits<std::int64_t>::max();
     const std::optional<DType> dtype = dtype_named(type.dtype);
@@ -57,6 +62,12 @@ std::int64_t bytes_of(const Type& type) {
         bytes *= axis;
     }
     return bytes;
+}
+
+std::string range_text(const Range& range) {
+    char text[64];
+    std::snprintf(text, sizeof text, "%.17g to %.17g", range.lowest, range.highest);
+    return text;
 }
 
 std::string type_text(const Type& type) {

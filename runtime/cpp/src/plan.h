@@ -35,11 +35,22 @@ struct Type {
 
 /// The dtype of that name in a plan; nothing when there is none.
 std::optional<DType> dtype_named(std::string_view name);
+/// Whether its elements are floating-point numbers.
+bool is_float(DType dtype) noexcept;
 /// Bytes without padding, INT64_MAX where they are more than that; a scalar has one element.
 std::int64_t bytes_of(const Type& type);
 /// A type as a person writes it, such as `float32[2, 4]`; its first axes where it has more than
 /// plans know.
 std::string type_text(const Type& type);
+
+/// The lowest and the highest that an element of an input may be.
+struct Range {
+    double lowest = 0;
+    double highest = 0;
+};
+
+/// A range as a person writes it, such as `0 to 49407`.
+std::string range_text(const Range& range);
 
 /// A named static buffer.
 struct Value {
@@ -49,6 +60,7 @@ struct Value {
     std::optional<std::string> file;     // of a constant
     std::optional<std::string> tensor;   // of a constant: its name in the file
     bool feed = false;                   // a scratch value that the caller may give
+    std::optional<Range> range;          // of an input
 };
 
 /// A value, or the rows of it that begin at `row` of its first axis.

@@ -54,9 +54,15 @@ Type tensor_of(const Node& node) {
     return type_of(node);
 }
 
+Range range_of(const Node& node) {
+    const auto bounds = list_of<double>(node, [](const Node& n) { return n.number(); });
+    if (bounds.size() != 2) node.expected("[lowest, highest]");
+    return {bounds[0], bounds[1]};
+}
+
 Value value_of(const Node& node) {
     // Which of the optional fields a kind has is rule 8, and the known kinds are rule 6.
-    node.check_fields({"kind", "dtype", "shape"}, {"offset", "file", "tensor", "feed"});
+    node.check_fields({"kind", "dtype", "shape"}, {"offset", "file", "tensor", "feed", "range"});
     Value value;
     value.kind = node.field("kind").text();
     value.type = type_of(node);
@@ -64,6 +70,7 @@ Value value_of(const Node& node) {
     if (const auto file = node.find("file")) value.file = file->text();
     if (const auto tensor = node.find("tensor")) value.tensor = tensor->text();
     if (const auto feed = node.find("feed")) value.feed = feed->boolean();
+    if (const auto range = node.find("range")) value.range = range_of(*range);
     return value;
 }
 

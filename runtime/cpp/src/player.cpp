@@ -8,6 +8,7 @@
 #include "error.h"
 #include "inputs.h"
 #include "player_impl.h"
+#include "results.h"
 #include "wording.h"
 
 namespace keepstep {
@@ -77,7 +78,10 @@ void Player::Impl::check(Span<ConstTensor> tensors, Span<MutableTensor> results)
         const Slot& found = slot("input", tensor.name, false);
         internal::check_tensor("input", tensor, found.type);
         check_device("input", tensor);
-        if (tensor.device == Device::host) internal::check_elements(tensor);
+        if (tensor.device == Device::host) {
+            internal::check_elements(tensor);
+            if (found.range) internal::check_range(tensor, *found.range);
+        }
         once(given, found);
     }
     for (const MutableTensor& result : results) {
@@ -124,6 +128,32 @@ void Player::Impl::play(Span<ConstTensor> tensors, Span<MutableTensor> results,
     read(results);
     session->finish(std::any_of(tensors.begin(), tensors.end(), in_host) ||
                     std::any_of(results.begin(), results.end(), in_host));
+    check_results(tensors, results);
+}
+
+void Player::Impl::check_results(Span<ConstTensor> tensors, Span<MutableTensor> results) {
+    const internal::BadOutput bad = internal::bad_output(program, *session, results);
+    if (bad.slot == nullptr) return;
+    std::string origin =
+        "inputs in the player's own memory cannot be played once more: give them in memory of "
+        "your own to be told which stage it is";
+    if (own(tensors) == nullptr) {
+        write(tensors);
+        origin = internal::bad_call(program, *session, launches, calls);
+    }
+    const TensorType& type = bad.slot->type;
+    internal::throw_result_error(
+        "plan " + internal::shown(plan_name) + ": " + std::to_string(bad.count) + " of " +
+        std::to_string(type.bytes / item_bytes(type.dtype)) + " elements of the output " +
+        internal::shown(type.name) + " are NaN or infinite; " + origin +
+        ": give smaller inputs, or export with --dtype bfloat16 or float32");
+}
+
+const ConstTensor* Player::Impl::own(Span<ConstTensor> tensors) const {
+    for (const ConstTensor& tensor : tensors) {
+        if (tensor.data == session->memory(program.find(tensor.name)->value)) return &tensor;
+    }
+    return nullptr;
 }
 
 void Player::Impl::launch_watched(const Progress& progress) {
@@ -153,9 +183,8 @@ Profile Player::Impl::profile(Span<ConstTensor> tensors, Span<MutableTensor> res
                               const Progress& progress) {
     const internal::Alone alone(playing);
     check(tensors, results);
-    for (const ConstTensor& tensor : tensors) {
-        if (tensor.data != session->memory(program.find(tensor.name)->value)) continue;
-        internal::throw_input_error("input " + internal::shown(tensor.name) +
+    if (const ConstTensor* tensor = own(tensors)) {
+        internal::throw_input_error("input " + internal::shown(tensor->name) +
                                     " lies in the player's own memory, which the runs of a "
                                     "profile overwrite: give memory of your own");
     }
@@ -164,6 +193,7 @@ Profile Player::Impl::profile(Span<ConstTensor> tensors, Span<MutableTensor> res
                                            : session->timed(launches, [&] { write(tensors); });
     read(results);
     session->finish(true);
+    check_results(tensors, results);
     Profile profile;
     profile.seconds = times.seconds;
     for (std::size_t i = 0; i < launches.size(); ++i) {

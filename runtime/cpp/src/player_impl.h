@@ -27,6 +27,10 @@ struct __attribute__((visibility("hidden"))) Player::Impl {
     void check_device(const char* what, const ConstTensor& tensor) const;
     void write(Span<ConstTensor> tensors);
     void read(Span<MutableTensor> results);
+    /// One of these that lies in the player's own memory, which a run may overwrite; or null.
+    const ConstTensor* own(Span<ConstTensor> tensors) const;
+    /// Refuses outputs of a run, as far as the host sees them, that are NaN or infinite.
+    void check_results(Span<ConstTensor> tensors, Span<MutableTensor> results);
     void play(Span<ConstTensor> tensors, Span<MutableTensor> results, const Progress& progress);
     Profile profile(Span<ConstTensor> tensors, Span<MutableTensor> results,
                     const Progress& progress);

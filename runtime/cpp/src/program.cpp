@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "addresses.h"
 #include "error.h"
 #include "inputs.h"
 #include "wording.h"
@@ -18,7 +19,7 @@ std::vector<Slot> slots_of(const Plan& plan) {
         const Slot::Kind kind = value.feed               ? Slot::Kind::feed
                                 : value.kind == "output" ? Slot::Kind::output
                                                          : Slot::Kind::input;
-        slots.push_back({kind, public_type(name, value.type), i});
+        slots.push_back({kind, public_type(name, value.type), i, value.range});
     }
     std::sort(slots.begin(), slots.end(),
               [](const Slot& a, const Slot& b) { return a.type.name < b.type.name; });
@@ -36,6 +37,20 @@ std::vector<std::size_t> bound_slots(const Program& program, const Named<Binding
     }
     std::sort(found.begin(), found.end());
     found.erase(std::unique(found.begin(), found.end()), found.end());
+    return found;
+}
+
+std::vector<Written> floats_written(const Plan& plan, const Call& call) {
+    std::vector<Written> found;
+    for (const auto& [tensor, binding] : call.writes) {
+        const Type& type = plan.stages.at(call.stage).outputs.at(tensor);
+        const DType dtype = dtype_named(type.dtype).value();
+        if (!is_float(dtype)) continue;
+        const std::int64_t begin = begin_in_value(plan.values.at(binding.value).type, binding);
+        found.push_back({tensor, dtype, plan.values.index_of(binding.value),
+                         static_cast<std::size_t>(begin),
+                         static_cast<std::size_t>(bytes_of(type))});
+    }
     return found;
 }
 
@@ -79,6 +94,7 @@ Program::Program(const Plan& plan) : plan(plan.name), slots(slots_of(plan)) {
     for (const Call& call : plan.calls) {
         calls.push_back({bound_slots(*this, call.reads, Slot::Kind::input),
                          bound_slots(*this, call.writes, Slot::Kind::feed)});
+        written.push_back(floats_written(plan, call));
     }
 }
 

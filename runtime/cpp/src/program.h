@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,6 +19,16 @@ struct Slot {
     Kind kind;
     TensorType type;
     std::size_t value;  // its place in `Plan::values`
+    std::optional<Range> range = {};
+};
+
+/// Floats that a call writes: what is looked at where a run went wrong.
+struct Written {
+    std::string tensor;
+    DType dtype;
+    std::size_t value;  // its place in `Plan::values`
+    std::size_t begin;  // bytes of the value before it
+    std::size_t bytes;
 };
 
 /// What decides whether a call is launched, and what it needs.
@@ -36,6 +47,7 @@ struct Program {
     std::string plan;         // its name
     std::vector<Slot> slots;  // sorted by name
     std::vector<CallNeeds> calls;
+    std::vector<std::vector<Written>> written;  // by call
 };
 
 /// Puts into `launches` the indices of the calls that are not left out when `given` slots are.

@@ -1,6 +1,7 @@
 #include "rules_values.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "paths.h"
 #include "wording.h"
@@ -47,6 +48,40 @@ Finding first_type(const Plan& plan, Find find) {
         for (const auto& [tensor, type] : stage.outputs) {
             if (Finding found = find("stages." + name + ".outputs." + tensor, type)) return found;
         }
+    }
+    return std::nullopt;
+}
+
+/// The least and the greatest number of a dtype, of int64 those that every reader of JSON has;
+/// nothing for what is no number.
+std::optional<Range> limits_of(DType dtype) {
+    const auto around_zero = [](double most) { return Range{-most, most}; };
+    switch (dtype) {
+        case DType::float32: return around_zero(std::ldexp(1.0, 128) - std::ldexp(1.0, 104));
+        case DType::float16: return around_zero(65504);
+        case DType::bfloat16: return around_zero(std::ldexp(1.0, 128) - std::ldexp(1.0, 120));
+        case DType::int64: return around_zero(std::ldexp(1.0, 53));
+        case DType::int32: return Range{-std::ldexp(1.0, 31), std::ldexp(1.0, 31) - 1};
+        case DType::uint8: return Range{0, 255};
+        case DType::boolean: break;
+    }
+    return std::nullopt;
+}
+
+/// What keeps two numbers from being a range of a dtype that there is.
+Finding range_fault(const Range& range, const std::string& dtype) {
+    const DType known = dtype_named(dtype).value();
+    const std::optional<Range> limits = limits_of(known);
+    const std::string text = range_text(range);
+    if (!limits) return dtype + " has none";
+    if (range.lowest > range.highest) return "expected [lowest, highest], found " + text;
+    if (range.lowest < limits->lowest || range.highest > limits->highest) {
+        return text + " does not fit " + dtype;
+    }
+    const bool whole = std::trunc(range.lowest) == range.lowest &&
+                       std::trunc(range.highest) == range.highest;
+    if (!is_float(known) && !whole) {
+        return "expected whole numbers for " + dtype + ", found " + text;
     }
     return std::nullopt;
 }
@@ -172,6 +207,14 @@ Finding rule_8_fields(const Plan& plan) {
         if (value.feed && value.kind != "scratch") {
             return "values." + name + ": 'feed' stands at kind scratch only, found kind " +
                    value.kind;
+        }
+        if (!value.range) continue;
+        if (value.kind != "input") {
+            return "values." + name + ": 'range' stands at kind input only, found kind " +
+                   value.kind;
+        }
+        if (const Finding fault = range_fault(*value.range, value.type.dtype)) {
+            return "values." + name + ".range: " + *fault;
         }
     }
     return std::nullopt;

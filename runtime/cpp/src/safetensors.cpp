@@ -22,7 +22,7 @@ struct __attribute__((visibility("hidden"))) Safetensors::Impl {
 };
 
 Safetensors::Impl::Impl(const std::string& path, const std::string& where)
-    : file(path, where), names(file.names()) {
+    : file(internal::File(path), where), names(file.names()) {
     for (const std::string& name : names) {
         const internal::Type type = file.type(name).value();
         if (!internal::dtype_named(type.dtype) || type.shape.size() > Shape::max_axes) {

@@ -141,8 +141,8 @@ std::map<std::string, TensorEntry> tensor_entries(std::string_view file, const s
     }
 }
 
-TensorFile::TensorFile(const std::string& path, const std::string& where)
-    : pages_(Pages::of_file(path)),
+TensorFile::TensorFile(const File& file, const std::string& where)
+    : pages_(Pages::of_file(file)),
       entries_(tensor_entries({reinterpret_cast<const char*>(pages_.data()), pages_.size()},
                               where)) {}
 

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "files.h"
 #include "memory.h"
 #include "plan.h"
 
@@ -32,7 +33,7 @@ class TensorFile {
   public:
     /// Maps a file; `where` names it in messages. Throws a bundle error (rule 10) when it is no
     /// safetensors file, and a `std::system_error` when it cannot be read.
-    TensorFile(const std::string& path, const std::string& where);
+    TensorFile(const File& file, const std::string& where);
 
     /// The names of its tensors, sorted.
     std::vector<std::string> names() const;

@@ -102,6 +102,17 @@ TEST_CASE_FIXTURE(Toy, "a tokenizer's name and path are checked") {
     CHECK(tokenizer("", "weights.safetensors").rule() == 5);
 }
 
+TEST_CASE_FIXTURE(Toy, "the length of prompts is bounded") {
+    for (const char* length : {"0", "1048577", "1099511627776"}) {
+        seal(folder, R"(["toy"])",
+             R"({"token_ids": {"file": "weights.safetensors", "length": )" + std::string(length) +
+                 R"(, "pad": 0}})");
+        CAPTURE(length);
+        CHECK(refusal(folder).rule() == 7);
+        CHECK(contains(refusal(folder).message(), "expected 1 to 2^20 ids a prompt"));
+    }
+}
+
 TEST_CASE_FIXTURE(Toy, "a symbolic link out of the bundle is refused") {
     for (const char* link : {"weights.safetensors", "stages", "bundle.json"}) {
         const fs::path outside = temporary.path() / "outside";

@@ -64,6 +64,31 @@ TEST_CASE_FIXTURE(Toy, "a plan is played through the C interface") {
     CHECK(std::strcmp(keepstep_player_note(player), "") == 0);
 }
 
+TEST_CASE_FIXTURE(Toy, "an output that means nothing has a code of its own") {
+    keepstep_tensor latents;
+    keepstep_tensor inputs[2];
+    REQUIRE(keepstep_player_tensor(player, KEEPSTEP_OUTPUT, 0, &latents) == nullptr);
+    for (std::size_t i = 0; i < 2; ++i) {
+        REQUIRE(keepstep_player_tensor(player, KEEPSTEP_INPUT, i, &inputs[i]) == nullptr);
+    }
+    // Nobody writes to an output of the backend that runs nothing, so this stays there.
+    std::memset(latents.data, 0xFF, 4);
+    check_error(keepstep_player_run(player, inputs, 2, nullptr, 0), KEEPSTEP_RESULT_ERROR,
+                "1 of 4 elements of the output 'latents' are NaN or infinite; inputs in the "
+                "player's own memory cannot be played once more");
+    const float noise[4] = {1, 2, 3, 4};
+    const std::int64_t ids[4] = {1, 2, 3, 4};
+    for (keepstep_tensor& input : inputs) {
+        const bool is_noise = std::strcmp(input.name, "noise") == 0;
+        input.data = is_noise ? static_cast<void*>(const_cast<float*>(noise))
+                              : static_cast<void*>(const_cast<std::int64_t*>(ids));
+    }
+    check_error(keepstep_player_run(player, inputs, 2, nullptr, 0), KEEPSTEP_RESULT_ERROR,
+                "the first stage to give such numbers is 'final' (calls[3], 'latents')");
+    std::memset(latents.data, 0, 4);
+    CHECK(keepstep_player_run(player, inputs, 2, nullptr, 0) == nullptr);
+}
+
 TEST_CASE_FIXTURE(Toy, "errors tell who can mend them, and nothing is made") {
     keepstep_bundle* no_bundle = bundle;
     check_error(keepstep_bundle_open("nothing", nullptr, &no_bundle), KEEPSTEP_BUNDLE_ERROR,

@@ -6,8 +6,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <thread>
 
+#include "backends/onnxruntime_api.h"
 #include "keepstep/bundle.h"
 #include "tensors.h"
 #include "toy_bundle.h"
@@ -33,7 +35,7 @@ struct Golden {
         return values;
     }
 
-    internal::TensorFile file{toy / "golden/toy.safetensors", "golden"};
+    internal::TensorFile file{internal::File(toy / "golden/toy.safetensors"), "golden"};
 };
 
 /// float32 has 24 bits, and a value goes through a dozen operations.
@@ -150,6 +152,64 @@ TEST_CASE("players on threads of their own share engines, and outlive the bundle
     CHECK(latents[1] == latents[0]);
 }
 
+TEST_CASE_FIXTURE(Copy, "a result that means nothing names the first stage") {
+    const Golden golden;
+    const float nan = std::numeric_limits<float>::quiet_NaN();
+    write(folder() / "plans/toy.safetensors",
+          safetensors({{"coef", {"F32", {3, 3}, float_bytes({1, 0, 0, nan, 0, 0, 1, 1, 1})}},
+                       {"times", {"F32", {2, 4}, float_bytes(std::vector<float>(8, 1))}}}));
+    seal(folder());
+    auto player = Bundle::open(folder().string())->player("toy");
+    REQUIRE_MESSAGE(player.ok(), player.status().message());
+    const char* expected =
+        "plan 'toy': 4 of 4 elements of the output 'latents' are NaN or infinite; the first stage "
+        "to give such numbers is 'shallow' (calls[2], 'prediction'): give smaller inputs, or "
+        "export with --dtype bfloat16 or float32";
+    std::vector<float> latents(4);
+    std::vector<std::uint8_t> image(4);
+    const auto every_call = [](std::size_t, std::size_t) { return true; };
+    for (const Status& status :
+         {player->run(golden.inputs(), {tensor("latents", latents, {1, 4})}),
+          player->run(golden.inputs(), {tensor("image", image, {1, 4})}),
+          player->run(golden.inputs()), player->run(golden.inputs(), {}, every_call),
+          player->profile(golden.inputs()).status()}) {
+        CHECK(status.code() == StatusCode::result_error);
+        CHECK(status.message() == expected);
+    }
+}
+
+TEST_CASE_FIXTURE(Copy, "an exchanged bundle is played as it was, and what is gone is refused") {
+    const Golden golden;
+    const auto bundle = Bundle::open(folder().string());
+    REQUIRE(bundle.ok());
+    namespace fs = std::filesystem;
+    fs::rename(folder(), temporary.path() / "old");
+    fs::copy(temporary.path() / "old", folder(), fs::copy_options::recursive);
+    write(folder() / "weights.safetensors",
+          safetensors({{"unet.kernel", {"F32", {4, 4}, float_bytes(std::vector<float>(16, 2))}}}));
+    seal(folder());
+    std::vector<float> latents(4);
+    auto player = bundle->player("toy");
+    REQUIRE_MESSAGE(player.ok(), player.status().message());
+    REQUIRE(player->run(golden.inputs(), {tensor("latents", latents, {1, 4})}).ok());
+    CHECK(close(latents, golden.latents()));
+    fs::remove_all(temporary.path() / "old");
+    const Status gone = bundle->player("toy", "onnxruntime", {2, nullptr}).status();
+    CHECK(gone.code() == StatusCode::bundle_error);
+    CHECK(gone.rule() == 0);
+    CHECK(contains(gone.message(), "'stages/text-00.onnx' was replaced since it was opened; open "
+                                   "the bundle again"));
+}
+
+TEST_CASE("too little memory is told from a fault of the bundle") {
+    CHECK(contains(internal::memory_fault("Failed to allocate memory for requested buffer of size "
+                                          "17592186044416")
+                       .value_or(""),
+                   "there is too little memory: end other programs"));
+    CHECK(internal::memory_fault("std::bad_alloc").has_value());
+    CHECK_FALSE(internal::memory_fault("Protobuf parsing failed.").has_value());
+}
+
 TEST_CASE_FIXTURE(Copy, "an engine that is none is refused before the library sees it") {
     write(folder() / "stages/full-00.onnx", "no model");
     const std::string message = refusal();
@@ -163,7 +223,7 @@ TEST_CASE_FIXTURE(Copy, "a pipe that takes an engine's place behind the check is
     REQUIRE(mkfifo((folder() / "stages/full-00.onnx").c_str(), 0600) == 0);
     const Status status = bundle->player("toy").status();
     CHECK(status.code() == StatusCode::bundle_error);
-    CHECK_MESSAGE(contains(status.message(), "is a FIFO, expected a regular file"),
+    CHECK_MESSAGE(contains(status.message(), "was replaced since it was opened"),
                   status.message());
 }
 

@@ -17,7 +17,7 @@ Status refused(const std::string& content) {
     const TemporaryFolder folder;
     const std::string path = (folder.path() / "x").string();
     write(path, content);
-    return internal::guarded_status([&] { TensorFile(path, "x"); });
+    return internal::guarded_status([&] { TensorFile(internal::File(path), "x"); });
 }
 
 /// A header of one tensor `a`.
@@ -35,7 +35,7 @@ TEST_CASE("tensors are found with their types and bytes") {
                              {"b", {"F64", {1}, std::string(8, '\1')}},
                              {"c", {"F32", {}, float_bytes({3})}},
                              {"d", {"BOOL", {0, 2}, ""}}}));
-    const TensorFile file(path, "x");
+    const TensorFile file(internal::File(path), "x");
     CHECK(file.type("a") == Type{"bfloat16", {2}});
     CHECK(std::memcmp(file.data("a"), "\x80\x3f\x00\xc0", 4) == 0);
     CHECK(file.type("b") == Type{"F64", {1}});  // foreign to plans
@@ -51,7 +51,7 @@ TEST_CASE("tensors at odd addresses are aligned") {
         write(path, safetensors({{"a", {"U8", {1}, "x"}},
                                  {"b", {"F32", {2}, float_bytes({1, 2})}}},
                                 pad));
-        const TensorFile file(path, "x");
+        const TensorFile file(internal::File(path), "x");
         const std::byte* data = file.data("b");
         CHECK(reinterpret_cast<std::uintptr_t>(data) % alignof(float) == 0);
         CHECK(file.data("b") == data);

@@ -121,7 +121,7 @@ void seal(const fs::path& folder, const std::string& plans, const std::string& t
         if (!entry.is_regular_file() || path == "bundle.json") continue;
         files << (files.str().empty() ? "" : ", ") << '"' << path << R"(": {"bytes": )"
               << entry.file_size() << R"(, "sha256": ")"
-              << internal::file_sha256(entry.path().string()) << "\"}";
+              << internal::file_sha256(internal::File(entry.path().string())) << "\"}";
     }
     write(folder / "bundle.json",
           R"({"keepstep": 1, "producer": "tests", "model": {"name": "toy"}, "plans": )" + plans +

@@ -31,6 +31,7 @@ typedef enum keepstep_code {
     KEEPSTEP_BACKEND_ERROR = 3,  /* a backend is not in this build, not in this bundle, or failed */
     KEEPSTEP_INTERNAL_ERROR = 4, /* a fault of keepstep itself */
     KEEPSTEP_CANCELLED = 5,      /* the caller's own progress callback ended the run */
+    KEEPSTEP_RESULT_ERROR = 6,   /* a run gave NaN or infinity */
 } keepstep_code;
 
 typedef enum keepstep_dtype {

@@ -81,12 +81,13 @@ class KEEPSTEP_API Player {
     /// Plays the plan once: takes `inputs`, launches its calls, copies `outputs` out.
     ///
     /// Tensors come in any order. dtype and shape are exactly those of `inputs()`, `feeds()` and
-    /// `outputs()`; every float in host memory is finite. A tensor that is the player's `memory`
+    /// `outputs()`; what lies in host memory is finite and in its range. A tensor that is the player's `memory`
     /// is not copied. It returns when all is done; where the stream is the caller's and all
     /// tensors lie on the GPU, when all is enqueued there. With `progress` the calls are launched
     /// and waited for one by one. Nothing remains of a run, also of one that failed. Fails with
     /// `input_error` for what does not fit or while another thread plays, with `backend_error`
-    /// when an engine fails, and with `cancelled`.
+    /// when an engine fails, with `result_error` where outputs that the host can see are NaN or
+    /// infinite, and with `cancelled`.
     Status run(Span<ConstTensor> inputs, Span<MutableTensor> outputs = {},
                const Progress& progress = {}) noexcept;
 

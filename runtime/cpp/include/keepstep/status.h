@@ -19,6 +19,7 @@ enum class StatusCode {
     backend_error = 3,   ///< a backend is not in this build, not in this bundle, or failed
     internal_error = 4,  ///< a fault of keepstep itself
     cancelled = 5,       ///< the caller's own progress callback ended the run
+    result_error = 6,    ///< a run gave NaN or infinity
 };
 
 /// Success, or what was found, what was expected, where, and the way out.

@@ -32,7 +32,8 @@ class Session {
     /// Where the memory of values lies. Those of a CPU leave it, and copying, as they are here.
     virtual Device device() const { return Device::host; }
 
-    /// Memory of an input, feed or output, by its place in `Plan::values`.
+    /// Memory of a value that is no constant, by its place in `Plan::values`. The session that
+    /// runs nothing has none of what no caller sees, and gives null.
     virtual std::byte* memory(std::size_t value) = 0;
 
     /// Copies a tensor of the caller's, of either device that can be, to memory of a value. Host

@@ -16,7 +16,7 @@ class NullSession : public Session {
   public:
     explicit NullSession(const Plan& plan);
 
-    std::byte* memory(std::size_t value) override { return pages_.data() + offsets_[value]; }
+    std::byte* memory(std::size_t value) override { return places_[value]; }
     void launch(std::size_t call) override { ++launches_[stages_[call]]; }
 
     /// How often a stage was launched, by its place in `Plan::stages`.
@@ -24,7 +24,7 @@ class NullSession : public Session {
 
   private:
     Pages pages_;
-    std::vector<std::size_t> offsets_;   // by value
+    std::vector<std::byte*> places_;     // by value; null for what no caller sees
     std::vector<std::size_t> stages_;    // by call
     std::vector<std::size_t> launches_;  // by stage
 };

@@ -44,7 +44,9 @@ void OnnxRuntimeSession::launch(std::size_t call) {
     OrtSession* session = next.engine->session.get();
     if (const auto fault =
             ort_fault(ort().RunWithBinding(session, options_.get(), next.binding.get()))) {
-        throw_backend_error(next.place + " failed in ONNX Runtime: " + *fault);
+        const auto memory = memory_fault(*fault);
+        throw_backend_error(next.place + " failed in ONNX Runtime: " + *fault +
+                            (memory ? "; " + *memory : ""));
     }
 }
 

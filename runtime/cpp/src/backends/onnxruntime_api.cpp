@@ -25,4 +25,14 @@ std::optional<std::string> ort_fault(OrtStatus* status) {
     return told(ort().GetErrorMessage(status));
 }
 
+std::optional<std::string> memory_fault(const std::string& fault) {
+    for (const char* words :
+         {"bad_alloc", "bad allocation", "Failed to allocate memory", "out of memory"}) {
+        if (fault.find(words) == fault.npos) continue;
+        return "there is too little memory: end other programs, close other players, or export at "
+               "a smaller size or batch";
+    }
+    return std::nullopt;
+}
+
 }  // namespace keepstep::internal

@@ -22,6 +22,10 @@ std::string ort_title();
 /// What the library says of a failure, as one printable line; nothing at success. Takes `status`.
 std::optional<std::string> ort_fault(OrtStatus* status);
 
+/// The way out where the library says that memory was too little; nothing where it says something
+/// else.
+std::optional<std::string> memory_fault(const std::string& fault);
+
 /// Gives an object back to the library, by the function that `release` points to in `OrtApi`.
 template <auto release>
 struct OrtRelease {

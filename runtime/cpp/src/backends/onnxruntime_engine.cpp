@@ -3,13 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <optional>
-#include <system_error>
 #include <utility>
 
 #include "backends/onnx_structure.h"
 #include "constants.h"
 #include "error.h"
-#include "files.h"
+#include "memory.h"
 #include "wording.h"
 
 namespace keepstep::internal {
@@ -104,15 +103,12 @@ OwnedOptions options_for(BundleFolder& bundle, const Plan& plan, const Stage& st
 /// bytes that have been checked.
 std::string checked_file(BundleFolder& bundle, const Plan& plan, const Stage& stage,
                          const std::string& path, const std::string& place) {
-    std::string bytes;
-    try {
-        bytes = read_text(bundle.file(path), most_bytes + 1);
-    } catch (const std::system_error& error) {
-        throw_bundle_error(0, place + ": cannot be read: " + error.what());
-    }
-    Finding fault = bytes.size() > most_bytes
-                        ? Finding("more than the 2 GiB that an ONNX file holds")
-                        : rule_20_engine(bytes, stage, weight_types(plan, stage));
+    const Pages pages = bundle.read(path);
+    // A copy: what is mapped may be changed by others between the check and its use.
+    std::string bytes(reinterpret_cast<const char*>(pages.data()), pages.size());
+    const Finding fault = bytes.size() > most_bytes
+                              ? Finding("more than the 2 GiB that an ONNX file holds")
+                              : rule_20_engine(bytes, stage, weight_types(plan, stage));
     if (fault) throw_bundle_error(20, place + ": " + *fault + "; export the bundle again");
     return bytes;
 }
@@ -162,8 +158,8 @@ std::shared_ptr<OnnxRuntimeEngine> load_engine(BundleFolder& bundle, const Plan&
             [&] { return loaded(bundle, plan, stage, path, place, threads); });
     } catch (Error& error) {
         if (error.code != StatusCode::backend_error) throw;
-        throw_backend_error(place + " cannot be loaded: " + error.message +
-                            "; export the bundle again");
+        throw_backend_error(place + " cannot be loaded: " + error.message + "; " +
+                            memory_fault(error.message).value_or("export the bundle again"));
     }
 }
 

@@ -49,14 +49,11 @@ std::string kernels_file(const std::string& engine, const Gpu& gpu) {
     return engine + "." + name + ".cache";
 }
 
-std::shared_ptr<Engine> loaded(const std::string& file, const Gpu& gpu, const std::string& place) {
-    try {
-        const Pages pages = Pages::of_file(file);
-        return std::make_shared<Engine>(pages.data(), pages.size(), gpu, kernels_file(file, gpu),
-                                        place);
-    } catch (const std::system_error& error) {
-        throw_bundle_error(0, place + ": cannot be read: " + error.what());
-    }
+std::shared_ptr<Engine> loaded(const BundleFolder& bundle, const std::string& path, const Gpu& gpu,
+                               const std::string& place) {
+    const Pages pages = bundle.read(path);
+    return std::make_shared<Engine>(pages.data(), pages.size(), gpu,
+                                    kernels_file(bundle.place(path), gpu), place);
 }
 
 void set_addresses(nvinfer1::IExecutionContext& context, const Addresses& addresses,
@@ -77,7 +74,7 @@ Launcher launcher_of(BundleFolder& bundle, const Plan& plan, std::size_t index,
     const std::string key = std::string(backend) + " " + std::to_string(gpu.index) + ": engine " +
                             bundle.manifest().files.at(path).sha256;
     auto engine = bundle.shared().get<Engine>(
-        key, [&] { return loaded(bundle.file(path), gpu, place); });
+        key, [&] { return loaded(bundle, path, gpu, place); });
     engine->check_interface(plan, stage, place);
     return {place, std::move(engine), nullptr};
 }
