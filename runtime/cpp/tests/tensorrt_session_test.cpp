@@ -95,6 +95,26 @@ TEST_CASE_FIXTURE(Fakes, "memory of a player lies on the GPU, and is given on th
     CHECK(image == expected());
 }
 
+TEST_CASE_FIXTURE(Fakes, "outputs that the host sees are looked at, and the first stage is found") {
+    auto opened = player();
+    std::vector<float> latents(64);
+    const ConstTensor given[] = {{"token_ids", DType::int64, {1, 64}, ids.data(), ids.size()},
+                                 {"noise", DType::float32, {1, 64}, noise.data(), noise.size()}};
+    int bad = 0;
+    for (int i = 0; i < 256; ++i) {  // the fakes write any bits: some of them are no numbers
+        noise[4] = static_cast<std::uint8_t>(i);
+        const Status status = opened->run({given, 2}, {tensor("latents", latents, {1, 64})});
+        if (status.ok()) continue;
+        ++bad;
+        CHECK(status.code() == StatusCode::result_error);
+        CHECK(contains(status.message(), "the first stage to give such numbers is '"));
+        CHECK(run(*opened).ok());  // the picture alone cannot show it
+        CHECK(image == expected());
+    }
+    CHECK(bad > 0);
+    CHECK(bad < 256);
+}
+
 TEST_CASE_FIXTURE(Fakes, "players of a bundle share engines; each has contexts of its own") {
     const Bundle shared = bundle();
     auto one = shared.player("toy", backend());
