@@ -233,5 +233,9 @@ class Decoder(nn.Module):
         """The sampler's last row of coefficients makes the latents."""
         latents = combine(noise, history, coef, guidance_scale)
         picture = self.vae.decode(self.scale.to_vae(latents), return_dict=False)[0]
+        # A picture of ints cannot say that it is none, so its latents do. A sum is NaN or infinite
+        # where one of its parts is, and `where` leaves the bits of all others as they are.
+        finite = picture.sum((1, 2, 3), keepdim=True).abs() <= torch.finfo(torch.float32).max
+        latents = torch.where(finite, latents, torch.nan)
         picture = (picture / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
         return latents, (picture * 255).round().to(torch.uint8)
