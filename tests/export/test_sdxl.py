@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,19 @@ def xl_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def xl(xl_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export(xl_folder, [FULL, CACHED], tmp_path_factory.mktemp("bundle") / "xl")
+
+
+def test_ids_of_each_tokenizer_are_those_that_its_encoder_knows(
+    xl: Bundle, xl_folder: Path
+) -> None:
+    configs = {"": "text_encoder", "_2": "text_encoder_2"}
+    expected = {}
+    for suffix, folder in configs.items():
+        config = json.loads((xl_folder / folder / "config.json").read_text())
+        for prefix in ("", "negative_"):
+            expected[f"{prefix}token_ids{suffix}"] = (0, config["vocab_size"] - 1)
+    found = {n: v.range for n, v in xl.plan("cached").values.items() if v.range}
+    assert found == expected
 
 
 def time_ids(original: tuple[int, int], crop: tuple[int, int]) -> dict[str, np.ndarray]:

@@ -25,11 +25,13 @@ from cli.conditioned_bundle import BATCH, HEIGHT, WIDTH, write_conditioned_bundl
 from cli.outcome import Outcome
 from cli.tiny_bundle import contents
 from PIL import Image
-from runtime.toy_bundle import inputs
+from plans.edits import put
+from plans.make import mutated
+from runtime.toy_bundle import CONSTANTS, inputs, seal, write_bundle
 from safetensors.numpy import load_file, save_file
 
 from keepstep.exporter.play import Request, inputs_of, save_inputs
-from keepstep.runtime import Bundle
+from keepstep.runtime import Bundle, InputError, ResultError
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILT = sorted(ROOT.glob("build/cpp/*/tool/keepstep-run"), key=lambda path: path.stat().st_mtime)
@@ -246,3 +248,37 @@ def test_the_command_lines_of_the_document_are_run(tool: Tool) -> None:
         outcome = tool(*shlex.split(line, comments=True))
         assert (outcome.code, outcome.err) == (0, ""), line
     assert Path("apple.png").exists()
+
+
+def test_what_means_nothing_is_refused_as_in_python_and_nothing_is_written(
+    tool: Tool, tmp_path: Path, backend: str
+) -> None:
+    if backend == "null":
+        pytest.skip("a build that runs no engines gives zeros alone")
+    folder = write_bundle(tmp_path / "toy")
+    save_file(
+        {"coef": np.full((3, 3), np.nan, np.float32), "times": CONSTANTS["times"]},
+        folder / "plans/toy.safetensors",
+    )
+    seal(folder)
+    save_file(inputs(), "in.safetensors")
+    files = ["--inputs", "in.safetensors", "--outputs", "out.safetensors"]
+    outcome = tool(folder, *files)
+    with Bundle.open(folder).player("toy", threads=1) as player, pytest.raises(ResultError) as told:
+        player.run(inputs())
+    begin = "the first stage to give such numbers is 'full' (calls[1], "
+    assert outcome.code == 2
+    assert "Traceback" not in outcome.err
+    assert begin in outcome.err
+    assert begin in str(told.value)
+    assert list(contents(Path())) == ["in.safetensors"]
+
+
+def test_a_range_of_inputs_is_the_same_in_both_languages(tool: Tool, tmp_path: Path) -> None:
+    folder = write_bundle(tmp_path / "toy", mutated(put("values", "token_ids", "range", [0, 6])))
+    given = inputs() | {"token_ids": np.array([[0, 6, 7, -1]])}
+    save_file(given, "in.safetensors")
+    outcome = tool(folder, "--inputs", "in.safetensors", "--backend", "null")
+    with Bundle.open(folder).player("toy", "null") as player, pytest.raises(InputError) as told:
+        player.run(given)
+    assert (outcome.code, outcome.err) == (2, f"keepstep-run: {told.value}\n")

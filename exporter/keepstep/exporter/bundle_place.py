@@ -1,4 +1,8 @@
-"""A draft folder takes the place of a bundle: at once, so that no half bundle is ever seen.
+"""A draft folder takes the place of a bundle: at once, so that its name means a whole bundle.
+
+That is true of the name. Who has opened the old bundle and reads on is told by `Bundle`, which is
+a snapshot, that it is gone; and where two names cannot be swapped at once there is, for a moment,
+no bundle.
 
 The draft is made beside its place, in a working folder `.NAME.xxxxxxxx`. Where two names cannot be
 swapped at once, an old bundle is moved into that folder first. If the draft then does not get to

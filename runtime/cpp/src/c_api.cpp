@@ -60,6 +60,8 @@ void throw_unless_ok(const Status& status) {
     throw keepstep::internal::Error{status.code(), status.rule(), status.message()};
 }
 
+constexpr const char* no_player = "player: expected one that is open, found NULL";
+
 keepstep_error* input_error(const char* message) noexcept {
     return error_of(keepstep::internal::guarded_status(
         [&] { keepstep::internal::throw_input_error(message); }));
@@ -89,6 +91,7 @@ template <class Play>
 keepstep_error* played(keepstep_player* player, const keepstep_tensor* inputs, size_t input_count,
                        const keepstep_tensor* outputs, size_t output_count, Play&& play) noexcept {
     return error_of(keepstep::internal::guarded_status([&] {
+        if (player == nullptr) keepstep::internal::throw_input_error(no_player);
         if ((inputs == nullptr && input_count != 0) || (outputs == nullptr && output_count != 0)) {
             keepstep::internal::throw_input_error("expected tensors, found NULL");
         }
@@ -138,10 +141,11 @@ keepstep_error* keepstep_bundle_open(const char* folder, const keepstep_bundle_o
 }
 
 size_t keepstep_bundle_plan_count(const keepstep_bundle* bundle) {
-    return bundle->bundle.plans().size();
+    return bundle == nullptr ? 0 : bundle->bundle.plans().size();
 }
 
 const char* keepstep_bundle_plan(const keepstep_bundle* bundle, size_t index) {
+    if (bundle == nullptr) return nullptr;
     const auto& plans = bundle->bundle.plans();
     return index < plans.size() ? plans[index].c_str() : nullptr;
 }
@@ -174,15 +178,17 @@ keepstep_error* keepstep_player_open(const keepstep_bundle* bundle, const char* 
 }
 
 size_t keepstep_player_count(const keepstep_player* player, keepstep_role role) {
-    return types(player->player, role).size();
+    return player == nullptr ? 0 : types(player->player, role).size();
 }
 
 size_t keepstep_player_call_count(const keepstep_player* player) {
-    return player->player.calls().size();
+    return player == nullptr ? 0 : player->player.calls().size();
 }
 
 keepstep_error* keepstep_player_call(const keepstep_player* player, size_t index,
                                      keepstep_call* call) {
+    if (player == nullptr) return input_error(no_player);
+    if (call == nullptr) return input_error("call: expected a place for it, found NULL");
     const auto& calls = player->player.calls();
     if (index >= calls.size()) return input_error("call: an index beyond the last");
     *call = {calls[index].stage.c_str(), calls[index].step, calls[index].kind.c_str()};
@@ -191,6 +197,8 @@ keepstep_error* keepstep_player_call(const keepstep_player* player, size_t index
 
 keepstep_error* keepstep_player_tensor(keepstep_player* player, keepstep_role role, size_t index,
                                        keepstep_tensor* tensor) {
+    if (player == nullptr) return input_error(no_player);
+    if (tensor == nullptr) return input_error("tensor: expected a place for it, found NULL");
     const auto& known = types(player->player, role);
     if (index >= known.size()) return input_error("tensor: an index beyond the last");
     const keepstep::TensorType& type = known[index];
@@ -205,6 +213,7 @@ keepstep_error* keepstep_player_tensor(keepstep_player* player, keepstep_role ro
 
 void keepstep_player_watch(keepstep_player* player, keepstep_progress progress, void* user) {
     // A pointer to a function and one to data fit into std::function: nothing is allocated.
+    if (player == nullptr) return;
     player->progress = nullptr;
     if (progress == nullptr) return;
     player->progress = [progress, user](size_t done, size_t all) {
@@ -240,7 +249,7 @@ keepstep_error* keepstep_player_profile(keepstep_player* player, const keepstep_
 }
 
 const char* keepstep_player_note(const keepstep_player* player) {
-    return player->player.note().c_str();
+    return player == nullptr ? "" : player->player.note().c_str();
 }
 
 void keepstep_player_free(keepstep_player* player) { delete player; }

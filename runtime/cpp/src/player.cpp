@@ -25,6 +25,10 @@ std::vector<std::string> names(const std::vector<TensorType>& types) {
     return found;
 }
 
+void check_there(const std::unique_ptr<Player::Impl>& impl) {
+    if (impl == nullptr) internal::throw_input_error("this player was moved to another one");
+}
+
 }  // namespace
 
 Player::Impl::Impl(std::shared_ptr<internal::BundleFolder> folder, const internal::Plan& plan,
@@ -214,6 +218,7 @@ const std::vector<Call>& Player::calls() const noexcept { return impl_->calls; }
 
 Result<MutableTensor> Player::memory(std::string_view name) noexcept {
     return guarded([&] {
+        check_there(impl_);
         const Slot* found = impl_->program.find(name);
         const Slot& slot = found == nullptr ? impl_->slot("input", name, false) : *found;
         return MutableTensor{slot.type.name, slot.type.dtype, slot.type.shape,
@@ -224,12 +229,18 @@ Result<MutableTensor> Player::memory(std::string_view name) noexcept {
 
 Status Player::run(Span<ConstTensor> inputs, Span<MutableTensor> outputs,
                    const Progress& progress) noexcept {
-    return guarded_status([&] { impl_->play(inputs, outputs, progress); });
+    return guarded_status([&] {
+        check_there(impl_);
+        impl_->play(inputs, outputs, progress);
+    });
 }
 
 Result<Profile> Player::profile(Span<ConstTensor> inputs, Span<MutableTensor> outputs,
                                 const Progress& progress) noexcept {
-    return guarded([&] { return impl_->profile(inputs, outputs, progress); });
+    return guarded([&] {
+        check_there(impl_);
+        return impl_->profile(inputs, outputs, progress);
+    });
 }
 
 const std::string& Player::note() const noexcept { return impl_->session->note(); }

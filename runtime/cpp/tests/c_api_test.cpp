@@ -89,6 +89,27 @@ TEST_CASE_FIXTURE(Toy, "an output that means nothing has a code of its own") {
     CHECK(keepstep_player_run(player, inputs, 2, nullptr, 0) == nullptr);
 }
 
+TEST_CASE("a player or bundle that is NULL is an error, or has nothing") {
+    const char* said = "expected one that is open, found NULL";
+    keepstep_tensor tensor;
+    keepstep_call call;
+    double seconds = 0;
+    check_error(keepstep_player_run(nullptr, nullptr, 0, nullptr, 0), KEEPSTEP_INPUT_ERROR, said);
+    check_error(keepstep_player_profile(nullptr, nullptr, 0, nullptr, 0, &seconds, &seconds),
+                KEEPSTEP_INPUT_ERROR, said);
+    check_error(keepstep_player_tensor(nullptr, KEEPSTEP_INPUT, 0, &tensor), KEEPSTEP_INPUT_ERROR,
+                said);
+    check_error(keepstep_player_call(nullptr, 0, &call), KEEPSTEP_INPUT_ERROR, said);
+    CHECK(keepstep_player_count(nullptr, KEEPSTEP_INPUT) == 0);
+    CHECK(keepstep_player_call_count(nullptr) == 0);
+    CHECK(keepstep_bundle_plan_count(nullptr) == 0);
+    CHECK(keepstep_bundle_plan(nullptr, 0) == nullptr);
+    CHECK(std::strcmp(keepstep_player_note(nullptr), "") == 0);
+    keepstep_player_watch(nullptr, nullptr, nullptr);
+    keepstep_player_free(nullptr);
+    keepstep_bundle_free(nullptr);
+}
+
 TEST_CASE_FIXTURE(Toy, "errors tell who can mend them, and nothing is made") {
     keepstep_bundle* no_bundle = bundle;
     check_error(keepstep_bundle_open("nothing", nullptr, &no_bundle), KEEPSTEP_BUNDLE_ERROR,

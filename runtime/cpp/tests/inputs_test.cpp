@@ -5,9 +5,11 @@
 #include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "error.h"
+#include "keepstep/bundle.h"
 #include "plan.h"
 #include "toy_bundle.h"
 
@@ -57,6 +59,33 @@ TEST_CASE("numbers outside of the range of their input are found and said") {
     CHECK(contains(said(DType::float16, Halves{0xC001}, {-2, 65504}), "-2.001953125 at"));
     CHECK(said(DType::bfloat16, Halves{0x3F80, 0xC000}, {-2, 1}).empty());
     CHECK(contains(said(DType::bfloat16, Halves{0x3F81}, {-2, 1}), "1.0078125 at"));
+}
+
+TEST_CASE("ids that the model does not know are refused") {
+    const TemporaryFolder temporary;
+    write_bundle(temporary.path());
+    const std::vector<float> noise(4, 1);
+    std::vector<std::int64_t> ids(4, 1);
+    const ConstTensor noise_tensor = tensor("noise", noise, {1, 4});
+    const ConstTensor ids_tensor = tensor("token_ids", std::as_const(ids), {1, 4});
+    write(temporary.path() / "plans/toy.json",
+          replaced(plan_text("valid/toy.json"), R"("shape": [1, 4], "offset": 0)",
+                   R"("shape": [1, 4], "offset": 0, "range": [0, 6])"));
+    seal(temporary.path());
+    auto ranged = Bundle::open(temporary.path().string())->player("toy", "null");
+    REQUIRE_MESSAGE(ranged.ok(), ranged.status().message());
+    CHECK(ranged->run({noise_tensor, ids_tensor}).ok());
+    for (const std::int64_t id : {-1, 7}) {
+        ids[2] = id;
+        const Status status = ranged->run({noise_tensor, ids_tensor});
+        CHECK(status.code() == StatusCode::input_error);
+        CHECK(contains(status.message(), std::to_string(id) + " at [0, 2] lies outside of the "
+                                                              "range 0 to 6"));
+        CHECK(ranged->profile({noise_tensor, ids_tensor}).status().code() ==
+              StatusCode::input_error);
+    }
+    ids[2] = 6;
+    CHECK(ranged->run({noise_tensor, ids_tensor}).ok());
 }
 
 }  // namespace keepstep::tests

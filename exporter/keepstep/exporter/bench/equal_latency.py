@@ -265,7 +265,7 @@ def _settings(bundle: Bundle) -> dict[str, Any]:
             "differ: export it again"
         )
     try:
-        settings = json.loads(bundle.file(SETTINGS_FILE).read_text(encoding="utf-8"))
+        settings = json.loads(bundle.read(SETTINGS_FILE))
         return {key: settings[key] for key in ("dtype", "engines", "float32", "kept_in_float32")}
     except (ValueError, KeyError, TypeError) as error:
         raise ExportError(

@@ -5,8 +5,9 @@
  *     if (error != NULL) { puts(keepstep_error_message(error)); keepstep_error_free(error); }
  *
  * Functions that can fail give an error, or NULL when all went well; what they make is then in
- * their last argument, which is NULL otherwise. Strings are UTF-8, and those that are given back
- * live as long as what they were asked of. No function throws or ends the program.
+ * their last argument, which is NULL otherwise. A bundle or player that is NULL is an error, or has
+ * nothing; one that was freed must not be used, nor memory of it. Strings are UTF-8, and those that
+ * are given back live as long as what they were asked of. No function throws or ends the program.
  */
 #ifndef KEEPSTEP_KEEPSTEP_H
 #define KEEPSTEP_KEEPSTEP_H
