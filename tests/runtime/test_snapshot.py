@@ -187,6 +187,7 @@ def exported_again_and_again(folder: Path, sources: tuple[Path, Path]) -> Iterat
             swap(draft, folder)
             shutil.rmtree(draft)
             count[0] += 1
+            done.wait(0.06)  # some readers are to come through
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -202,13 +203,12 @@ def test_readers_of_a_place_that_is_exported_to_see_no_mix(tmp_path: Path) -> No
     whole = [latents(Bundle.open(source), "toy") for source in sources]
     place = tmp_path / "place"
     shutil.copytree(sources[0], place)
-    opened = played = 0
+    played = 0
     with exported_again_and_again(place, sources) as exchanges:
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
+        end = time.monotonic() + 30  # on a machine that does other things
+        while (played < 5 or exchanges[0] < 10) and time.monotonic() < end:
             try:
                 bundle = Bundle.open(place)
-                opened += 1
                 found = [latents(bundle, plan) for plan in PLANS]
                 played += 1
             except BundleError as error:
@@ -216,9 +216,8 @@ def test_readers_of_a_place_that_is_exported_to_see_no_mix(tmp_path: Path) -> No
                 assert "was replaced since" in text or "exchanged 10 times" in text, text
                 continue
             assert any(all(np.array_equal(f, w) for f in found) for w in whole)
-    assert exchanges[0] > 10
-    assert opened > 10
-    assert played > 0
+    assert exchanges[0] >= 10
+    assert played >= 5
 
 
 def test_a_tokenizer_is_that_of_the_bundle(folder: Path) -> None:

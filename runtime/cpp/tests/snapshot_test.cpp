@@ -116,7 +116,7 @@ TEST_CASE_FIXTURE(Two, "readers of a place that is exported to see no mix") {
     copy(folder, temporary.path() / "0");
     turn_to(temporary.path() / "0");
     std::atomic<bool> done = false;
-    int exchanges = 0;
+    std::atomic<int> exchanges = 0;
     std::thread exporter([&] {
         while (!done) {
             const fs::path old = temporary.path() / std::to_string(exchanges++);
@@ -129,8 +129,9 @@ TEST_CASE_FIXTURE(Two, "readers of a place that is exported to see no mix") {
     });
     int opened = 0;
     int wrong = 0;
-    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(1);
-    while (std::chrono::steady_clock::now() < end) {
+    // On a machine that does other things it may take its time.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while ((opened < 5 || exchanges < 10) && std::chrono::steady_clock::now() < end) {
         const auto bundle = Bundle::open(place.string());
         const Status status = bundle.ok() ? bundle->player("other", "null").status()
                                           : bundle.status();
@@ -145,8 +146,8 @@ TEST_CASE_FIXTURE(Two, "readers of a place that is exported to see no mix") {
     done = true;
     exporter.join();
     CHECK(wrong == 0);
-    CHECK(exchanges > 1);
-    CHECK(opened > 1);
+    CHECK(exchanges >= 10);
+    CHECK(opened >= 5);
 }
 
 }  // namespace keepstep::tests
