@@ -19,6 +19,7 @@ from torch import Tensor
 
 from keepstep.runtime.plan import TensorType
 
+from .errors import ModelError
 from .models.checkpoint import FLOATS
 
 # Names in safetensors headers.
@@ -37,13 +38,17 @@ def path_of(name: str) -> str:
 
 
 def make_weight(name: str, read: Callable[[str], Tensor]) -> Tensor:
-    """The weight `name`; `read` gives tensors of the checkpoint, in any float dtype."""
+    """The weight `name`; `read` gives tensors of the checkpoint, in any float dtype.
+
+    Raises `ModelError` where not all of its numbers are finite.
+    """
     path, *changes = name.split(":")
-    tensor = read(path)
+    stored = read(path)
     dtype = torch.float32
     if changes and changes[0] in FLOATS:
         dtype = FLOATS[changes.pop(0)]
-    tensor = tensor.to(dtype)
+    tensor = stored.to(dtype)
+    _check_finite(path, stored, tensor)
     for change in changes:
         kind, *numbers = change.split("-")
         tensor = LAYOUTS[kind](tensor, [int(number) for number in numbers])
@@ -101,6 +106,31 @@ def write_weights(
             file.write(array.data if array.ndim else array.tobytes())
             done += array.nbytes
             report(done, total)
+
+
+def _check_finite(path: str, stored: Tensor, tensor: Tensor) -> None:
+    """One such number would make every picture black."""
+    if _is_finite(tensor):
+        return
+    if _is_finite(stored):
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"weight {path}: {float(stored.abs().max()):g} is beyond what {dtype} holds: export "
+            "with --dtype bfloat16 or float32"
+        )
+    odd = int((~stored.isfinite()).sum())
+    raise ModelError(
+        f"weight {path}: {odd} of {stored.numel()} numbers are not finite (NaN or infinity): "
+        "fetch the model again, or take one whose training did not diverge"
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """In one pass and without a tensor of truths: NaN shows in both ends."""
+    if not tensor.numel():
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(low.isfinite()) and bool(high.isfinite())
 
 
 def _item_bytes(kind: TensorType) -> int:
