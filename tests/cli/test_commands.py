@@ -54,7 +54,13 @@ def test_export_writes_a_bundle_and_says_what_is_in_it(
     outcome = keepstep("export", model, "-o", "out", "-s", "full.yaml", "-s", "dato-coco.yaml")
     assert outcome.code == 0, outcome
     assert outcome.err == ""
-    assert re.fullmatch(r"out: plans full, dato-coco; \d+\.\d MB\n", outcome.out)
+    *weights, last = outcome.out.splitlines()
+    assert weights == [
+        "unet: diffusion_pytorch_model.safetensors",
+        "vae: diffusion_pytorch_model.safetensors",
+        "text_encoder: model.safetensors",
+    ]
+    assert re.fullmatch(r"out: plans full, dato-coco; \d+\.\d MB", last)
     opened = Bundle.open("out")
     assert opened.plans == ("full", "dato-coco")
     assert opened.manifest.model["name"] == "tiny"

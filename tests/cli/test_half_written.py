@@ -182,7 +182,7 @@ def uncached(get: Callable[..., Entry | None]) -> Callable[..., Entry | None]:
 @pytest.mark.parametrize(
     "moment",
     [
-        "request.folder_stamps",
+        "compiler.content_of",
         "models.load",
         "compilation.lower_schedule",
         "compilation.StageCompiler.convert",

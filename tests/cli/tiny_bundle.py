@@ -12,7 +12,9 @@ from tempfile import mkdtemp
 
 from keepstep.exporter.bundle_writer import BundleContent, write_bundle
 from keepstep.exporter.cache import Cache
+from keepstep.exporter.content import content_of
 from keepstep.exporter.engine_from_onnx import BuildOptions, builder
+from keepstep.exporter.model_folder import find_folder
 from keepstep.exporter.request import ExportRequest
 from keepstep.exporter.schedule import Schedule, parse
 
@@ -65,7 +67,8 @@ def content() -> BundleContent:
     onnx_runtime = builder("onnxruntime", BuildOptions())
     request = ExportRequest(str(model()), schedules(), [onnx_runtime])
     with Cache.default() as opened:
-        return compile_bundle(request, opened, lambda what, done, total: None)
+        known = content_of(find_folder(request.model), opened, lambda what, done, total: None)
+        return compile_bundle(request, known, opened, lambda what, done, total: None)
 
 
 def schedules() -> list[Schedule]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,16 +21,20 @@ from models_for_tests import PICTURE, write_model
 from safetensors.numpy import load_file, save_file
 
 from keepstep.exporter import compiled, export, models, stages
+from keepstep.exporter.content import Content
 from keepstep.exporter.engine_from_onnx import BuildOptions, builder
 from keepstep.exporter.engine_from_onnx.onnxruntime import OnnxRuntimeBuilder
+from keepstep.exporter.errors import ModelError
+from keepstep.exporter.model_folder import find_folder
 from keepstep.exporter.request import ExportRequest
 from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.stages import TEXT, TIME, NetworkVariant, StageFactory, StageId
+from keepstep.exporter.stages import NetworkVariant, StageFactory, StageId
 from keepstep.runtime import Bundle
 
 # The bar for a checkpoint that was not there when its engines were built.
 TOLERANCE = 1e-3
 
+UNET = "unet/diffusion_pytorch_model.safetensors"
 PLAIN = with_sampler("euler")
 
 
@@ -130,17 +137,120 @@ def test_an_altered_checkpoint_is_not_taken_for_the_old_one(
 ) -> None:
     folder = Path(shutil.copytree(small_folder, tmp_path / "copy"))
     export(folder, SCHEDULES, tmp_path / "out", verify="none")
-    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    double_last_weight(folder / UNET)
+    altered = export(folder, SCHEDULES, tmp_path / "out", verify="none")
+    assert not made
+    expected = 2 * bundle.array("weights.safetensors", "unet.conv_out.weight")
+    np.testing.assert_array_equal(
+        altered.array("weights.safetensors", "unet.conv_out.weight"), expected
+    )
+    # Another folder of that name and content is the same model, wherever it lies.
+    moved = folder.rename(tmp_path / "moved")
+    again = export(moved, SCHEDULES, tmp_path / "again", verify="none")
+    assert not made
+    assert again.manifest.model["name"] == "moved"
+    files = "weights.safetensors"
+    assert again.manifest.files[files] == altered.manifest.files[files]
+
+
+def double_last_weight(file: Path) -> None:
+    """Another model in the same file: of the same size and, as archives keep it, the same time."""
     before, weights = file.stat(), load_file(file)
     weights["conv_out.weight"] *= 2
     save_file(weights, file, {"format": "pt"})
-    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
-    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = file.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+@pytest.mark.parametrize("how", ["another folder", "rewritten behind the link"])
+def test_a_linked_component_is_looked_into(
+    how: str, made: Counter[str], bundle: Bundle, small_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(small_folder, tmp_path / "copy"))
+    first = (folder / "unet").rename(tmp_path / "first")
+    second = Path(shutil.copytree(first, tmp_path / "second"))
+    (folder / "unet").symlink_to(first)
+    export(folder, SCHEDULES, tmp_path / "out", verify="none")
+    if how == "another folder":
+        double_last_weight(second / Path(UNET).name)
+        (folder / "unet").unlink()
+        (folder / "unet").symlink_to(second)
+    else:
+        double_last_weight(first / Path(UNET).name)
     altered = export(folder, SCHEDULES, tmp_path / "out", verify="none")
     assert not made
     found = altered.array("weights.safetensors", "unet.conv_out.weight")
     expected = bundle.array("weights.safetensors", "unet.conv_out.weight")
     np.testing.assert_array_equal(found, 2 * expected)
+
+
+def test_an_unchanged_folder_is_neither_hashed_nor_loaded_again(
+    bundle: Bundle, small_folder: Path, tmp_path: Path
+) -> None:
+    settle(small_folder)
+    export(small_folder, SCHEDULES, tmp_path / "out")  # the folder may have been new before
+    code = """
+import sys
+from keepstep.exporter import content, export
+def hashed(path, within): raise AssertionError(path)
+content._sha256 = hashed
+from keepstep.exporter.schedule import Schedule
+export(sys.argv[1], [Schedule.load(path) for path in sys.argv[3:]], sys.argv[2])
+assert not {"torch", "diffusers", "transformers"}.intersection(sys.modules)
+"""
+    schedules = [bundle.file(f"schedules/{name}.yaml") for name in bundle.plans]
+    out = tmp_path / "again"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", code, small_folder, out, *schedules]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert files_of(out) == files_of(tmp_path / "out")
+
+
+def test_weights_that_are_not_finite_are_refused_whatever_is_verified(
+    bundle: Bundle, small_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(small_folder, tmp_path / "copy"))
+    weights = load_file(folder / UNET)
+    weights["conv_out.bias"][1] = np.nan
+    save_file(weights, folder / UNET, {"format": "pt"})
+    with pytest.raises(ModelError, match=r"weight unet\.conv_out\.bias: 1 of 4 numbers are not"):
+        export(folder, SCHEDULES, tmp_path / "out", verify="none")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_changes_while_it_is_exported_is_refused(
+    bundle: Bundle, small_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(small_folder, tmp_path / "changing"))
+    weights = load_file(folder / UNET)
+
+    def write(factor: float) -> None:
+        scaled = weights | {"conv_out.weight": factor * weights["conv_out.weight"]}
+        save_file(scaled, folder / UNET, {"format": "pt"})
+
+    def change(what: str, done: int, total: int) -> None:
+        if what == "convert time":  # hashed by then, and not read yet
+            write(5)
+
+    write(3)
+    with pytest.raises(ModelError, match="changed while the model was exported; nothing was wr"):
+        export(folder, SCHEDULES, tmp_path / "out", verify="none", progress=change)
+    assert not (tmp_path / "out").exists()
+    # Nor has the cache kept what was made of other weights than those that were hashed.
+    write(3)
+    again = export(folder, SCHEDULES, tmp_path / "out", verify="none")
+    np.testing.assert_array_equal(
+        again.array("weights.safetensors", "unet.conv_out.weight"),
+        3 * bundle.array("weights.safetensors", "unet.conv_out.weight"),
+    )
+
+
+def settle(folder: Path) -> None:
+    """Wait until the times of a folder's files would tell a change."""
+    latest = max(path.stat().st_ctime for path in folder.rglob("*") if path.is_file())
+    time.sleep(max(0.0, latest + 2.1 - time.time()))
 
 
 def test_every_part_of_a_request_is_part_of_its_key(small_folder: Path) -> None:
@@ -157,10 +267,14 @@ def test_every_part_of_a_request_is_part_of_its_key(small_folder: Path) -> None:
         replace(request, dtype="float16", float32=["text"]),
         replace(request, embedded=True),
         replace(request, verify="none"),
+        replace(request, variant="fp16"),
     ]
-    keys = {other.key for other in [request, *others]}
-    assert None not in keys
-    assert len(keys) == 1 + len(others)
+    folder = find_folder(str(small_folder))
+    content = Content(folder, "0" * 64, {})
+    keys = {other.key(content) for other in [request, *others]}
+    keys |= {request.key(replace(content, sha256="1" * 64))}
+    keys |= {request.key(replace(content, folder=replace(folder, name="another")))}
+    assert len(keys) == 1 + len(others) + 2
 
 
 def test_stages_of_other_sizes_and_batches_are_other_stages(small_folder: Path) -> None:
@@ -172,7 +286,7 @@ def test_stages_of_other_sizes_and_batches_are_other_stages(small_folder: Path) 
         for size, batch in (((), 1), ((), 2), ((2 * PICTURE, PICTURE), 1))
     ]
     network = StageId("network", variant=NetworkVariant("full", None, None, 64))
-    for stage in (TEXT, TIME, network, StageId("decode", window=64)):
+    for stage in (StageId("text"), StageId("time"), network, StageId("decode", window=64)):
         first, *others = identities(stage)
         assert all(other != first for other in others), stage.name
     assert network != StageId("network", variant=NetworkVariant("full", None, None, 128))

@@ -16,6 +16,7 @@ from keepstep.exporter.bench.equal_latency import Plain, calls_of, comparison, p
 from keepstep.exporter.bench.measure import Spread
 from keepstep.exporter.bench.rows import Row
 from keepstep.exporter.engine_from_onnx import BuildOptions, builder
+from keepstep.exporter.model_folder import find_folder
 from keepstep.exporter.models import Checkpoint
 from keepstep.exporter.schedule import Sampler
 
@@ -28,7 +29,7 @@ SAMPLERS = {
 
 @pytest.fixture
 def config(model_folder: Path) -> Mapping[str, Any]:
-    return Checkpoint.find(str(model_folder)).config("scheduler")
+    return Checkpoint(find_folder(str(model_folder))).config("scheduler")
 
 
 def loop(row: Row, seconds: float) -> Row:
@@ -60,7 +61,7 @@ def plains(
     _, full, _, cached, _ = rows()
     calls = full.calls["full"]
     full = loop(replace(full, call_seconds={"full": Spread(call, call, call)}), calls * call)
-    bundle: Any = SimpleNamespace(file=lambda path: path)
+    bundle: Any = SimpleNamespace(file=Path)
     return plain_for(bundle, [full, loop(cached, budget)], "full", str(model))
 
 

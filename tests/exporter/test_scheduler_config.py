@@ -13,6 +13,7 @@ import pytest
 from models_for_tests import write_model
 
 from keepstep.exporter import models
+from keepstep.exporter.model_folder import ModelFolder
 from keepstep.exporter.models import Checkpoint, StableDiffusion, StableDiffusionXL
 from keepstep.exporter.models.scheduler_config import scheduler_config
 from keepstep.exporter.sampler import lower, scheduler_from
@@ -35,9 +36,13 @@ RUN = ["PNDMScheduler", "DDIMScheduler", "EulerDiscreteScheduler", "UniPCMultist
 def checkpoint(folder: Path, name: str, settings: dict[str, Any]) -> Checkpoint:
     (folder / "scheduler").mkdir(parents=True)
     config = {"_class_name": name, "_diffusers_version": "0.42.1", **BETAS, **settings}
-    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(config))
-    (folder / "model_index.json").write_text(json.dumps({"scheduler": ["diffusers", name]}))
-    return Checkpoint(folder, "model")
+    texts = {
+        "scheduler/scheduler_config.json": json.dumps(config).encode(),
+        "model_index.json": json.dumps({"scheduler": ["diffusers", name]}).encode(),
+    }
+    for path, text in texts.items():
+        (folder / path).write_bytes(text)
+    return Checkpoint(ModelFolder(folder, "model", texts, {}, None))
 
 
 def of_pipeline(folder: Path, name: str, run: str, overrides: dict[str, Any]) -> Any:

@@ -53,6 +53,10 @@ def export(
             help="none: a distilled checkpoint, the prompt alone; classifier-free. [as it is made]"
         ),
     ] = None,
+    variant: Annotated[
+        str | None,
+        typer.Option(help="Of the model's weights files, such as fp16. [the plain ones]"),
+    ] = None,
     verify: Annotated[
         str,
         typer.Option(
@@ -90,10 +94,16 @@ def export(
             options=options,
             verify=cast(Any, verify),
             guidance=cast(Any, guidance),
+            variant=variant,
             progress=report,
         )
     total = sum(entry.bytes for entry in bundle.manifest.files.values())
+    from .settings import weights_of
     from .show import size
 
+    out = Console()
+    for component, files in weights_of(bundle).items():
+        text = f"{component}: {', '.join(files)}"
+        out.print(text, markup=False, highlight=False, soft_wrap=True, style="bright_black")
     text = f"{output}: plans {', '.join(bundle.plans)}; {size(total)}"
-    Console().print(text, markup=False, highlight=False, soft_wrap=True)
+    out.print(text, markup=False, highlight=False, soft_wrap=True)

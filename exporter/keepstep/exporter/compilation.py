@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from . import models
 from .bundle_writer import WEIGHTS_FILE, BundleContent, save_arrays, schedule_path
 from .cache import Blob, Cache, Files, cache_key
 from .compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
+from .content import Content
 from .drafts import Draft, plan_of, stages_of
 from .errors import ExportError
 from .golden import golden_calls, golden_inputs, golden_outputs
@@ -30,7 +30,8 @@ from .passes.precision import all_nodes, nodes_of_kinds
 from .rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
 from .rehearsal_file import read_rehearsal, write_rehearsal
 from .repair import repair
-from .request import ExportRequest, folder_stamps
+from .request import ExportRequest
+from .settings import SETTINGS_FILE, settings_text
 from .stages import StageFactory, StageId, is_half
 from .tables import time_tables
 from .toolchain import toolchain
@@ -38,13 +39,17 @@ from .verify import verify
 from .weights import write_weights
 from .work import Progress, Task, Work
 
-SETTINGS_FILE = "settings.json"
 OUTPUTS_FILE = "outputs.safetensors"
 
 
-def compile_bundle(request: ExportRequest, cache: Cache, report: Progress) -> BundleContent:
-    """Everything that goes into the bundle; what is done already comes from `cache`."""
-    return _Compilation(request, cache, report).content()
+def compile_bundle(
+    request: ExportRequest, content: Content, cache: Cache, report: Progress
+) -> BundleContent:
+    """Everything that goes into the bundle of a model folder with this content.
+
+    What is done already comes from `cache`.
+    """
+    return _Compilation(request, content, cache, report).content()
 
 
 def verify_draft(bundle: Bundle, request: ExportRequest, report: Progress) -> None:
@@ -71,11 +76,14 @@ def verify_draft(bundle: Bundle, request: ExportRequest, report: Progress) -> No
 class _Compilation:
     """The state of one export: everything is made when it is first needed, and once."""
 
-    def __init__(self, request: ExportRequest, cache: Cache, report: Progress) -> None:
+    def __init__(
+        self, request: ExportRequest, content: Content, cache: Cache, report: Progress
+    ) -> None:
         report("load the model", 0, 1)
         self.request = request
+        self.checkpoint = content
         self.cache = cache
-        self.model = models.load(request.model, request.height, request.width, weights=False)
+        self.model = models.load(content.folder, request.height, request.width, weights=False)
         self.factories = {g: StageFactory(self.model, request.batch, g) for g in (True, False)}
         self.compiler = StageCompiler(self.factories, cache)
         lowered = [
@@ -127,7 +135,8 @@ class _Compilation:
         tokenizers, texts = _tokenizers(model)
         for schedule in request.schedules:
             texts[schedule_path(schedule.name)] = schedule.to_yaml().encode()
-        texts[SETTINGS_FILE] = self._settings()
+        kept = {stage.name: sorted(nodes) for stage, nodes in self.precision.kept.items() if nodes}
+        texts[SETTINGS_FILE] = settings_text(request, self.checkpoint.folder, kept)
         return BundleContent(
             model={"name": model.name, "family": model.family, "dtype": request.dtype},
             plans=plans,
@@ -175,7 +184,7 @@ class _Compilation:
         """Every stage with its engines."""
         embedded = None
         if self.request.embedded:
-            embedded = EmbeddedWeights(self._checkpoint_key, self.model.checkpoint.tensor)
+            embedded = EmbeddedWeights(self.checkpoint, self.model.checkpoint.tensor)
         compiled = {}
         precision = self.precision
         for stage in self.wanted:
@@ -189,11 +198,6 @@ class _Compilation:
     def weights(self) -> dict[str, TensorType]:
         """Type of every weight that some stage takes."""
         return {n: k for c in self.compiled.values() for n, k in c.code.weights.items()}
-
-    @cached_property
-    def _checkpoint_key(self) -> str:
-        """Tells the checkpoint from others, and from itself when a file of it has changed."""
-        return cache_key({"files": folder_stamps(self.model.checkpoint.folder)})
 
     def _subgraph(self, stage: StageId) -> Subgraph:
         return self.factories[stage.guided].source(stage).subgraph
@@ -218,9 +222,8 @@ class _Compilation:
             return write_rehearsal(rehearsal, folder)
 
         about = {"schedule": draft.name}
-        return read_rehearsal(
-            self.cache.made("rehearsal", self._draft_key(draft), about, make).files
-        )
+        entry = self.checkpoint.made(self.cache, "rehearsal", self._draft_key(draft), about, make)
+        return read_rehearsal(entry.files)
 
     def _run_eagerly(self, draft: Draft) -> Mapping[str, np.ndarray]:
         """What the whole run must give, unless that is known for the same checkpoint."""
@@ -231,20 +234,21 @@ class _Compilation:
             save_arrays(folder / OUTPUTS_FILE, outputs)
             return {OUTPUTS_FILE: folder / OUTPUTS_FILE}
 
-        entry = self.cache.made("run", self._draft_key(draft), {"schedule": draft.name}, make)
+        about = {"schedule": draft.name}
+        entry = self.checkpoint.made(self.cache, "run", self._draft_key(draft), about, make)
         outputs: Mapping[str, np.ndarray] = load_file(entry.files[OUTPUTS_FILE].path)
         return outputs
 
     @cached_property
     def _loaded(self) -> StableDiffusion:
         """The model with its weights, to be run."""
-        return models.load(self.request.model, self.request.height, self.request.width)
+        return models.load(self.checkpoint.folder, self.request.height, self.request.width)
 
     def _draft_key(self, draft: Draft) -> str:
         """All that an eager run of a schedule depends on."""
         return cache_key(
             {
-                "checkpoint": self._checkpoint_key,
+                "checkpoint": self.checkpoint.sha256,
                 "schedule": draft.entry.schedule.to_yaml(),
                 "stages": [
                     self.factories[stage.guided].identity(stage) for stage in draft.stages.values()
@@ -259,7 +263,7 @@ class _Compilation:
         weights = self.weights
         key = cache_key(
             {
-                "checkpoint": self._checkpoint_key,
+                "checkpoint": self.checkpoint.sha256,
                 "weights": sorted(weights),
                 "toolchain": dict(toolchain()),
             }
@@ -277,18 +281,8 @@ class _Compilation:
             return {WEIGHTS_FILE: file}
 
         about = {"model": self.model.name, "dtype": self.request.dtype}
-        return self.cache.made("weights", key, about, make).files[WEIGHTS_FILE]
-
-    def _settings(self) -> bytes:
-        """How the bundle was made: dtype, what stays in float32, every option of every backend."""
-        kept = {stage.name: sorted(nodes) for stage, nodes in self.precision.kept.items() if nodes}
-        settings = {
-            "dtype": self.request.dtype,
-            "float32": sorted(self.request.float32),
-            "kept_in_float32": kept,
-            "engines": {b.backend: dict(b.identity()) for b in self.request.builders},
-        }
-        return (json.dumps(settings, indent=2) + "\n").encode()
+        entry = self.checkpoint.made(self.cache, "weights", key, about, make)
+        return entry.files[WEIGHTS_FILE]
 
 
 def _tasks(request: ExportRequest, stages: Sequence[StageId]) -> list[Task]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from keepstep.runtime.plan import Stage
 
 from .cache import Blob, Cache, Files, cache_key
+from .content import Content
 from .engine_from_onnx import Builder
 from .engine_from_onnx.stage import OnnxStage
 from .models.checkpoint import FLOATS
@@ -106,17 +107,19 @@ class StageCompiler:
             {
                 "onnx": hashlib.sha256(code.onnx).hexdigest(),
                 "builder": {"backend": builder.backend, **builder.identity()},
-                "weights": embedded and embedded.identity,
+                "weights": embedded and embedded.checkpoint.sha256,
                 "keepstep": toolchain()["keepstep"],
             }
         )
         about = {"stage": code.name, "backend": builder.backend}
-        entry = self._cache.made(
-            "engine",
-            key,
-            about,
-            lambda _: {"engine": builder.build(code, embedded.array if embedded else None)},
-        )
+
+        def make(_: Path) -> Files:
+            return {"engine": builder.build(code, embedded.array if embedded else None)}
+
+        if embedded:
+            entry = embedded.checkpoint.made(self._cache, "engine", key, about, make)
+        else:
+            entry = self._cache.made("engine", key, about, make)
         return entry.files["engine"]
 
 
@@ -124,11 +127,11 @@ class StageCompiler:
 class EmbeddedWeights:
     """Weights that are baked into engines.
 
-    identity   tells one checkpoint from another
-    read       gives tensors of the checkpoint
+    checkpoint   the folder that they are read from
+    read         gives its tensors
     """
 
-    identity: str
+    checkpoint: Content
     read: Callable[[str], Tensor]
 
     def array(self, name: str) -> np.ndarray:

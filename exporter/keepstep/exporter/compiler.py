@@ -15,8 +15,10 @@ from keepstep.runtime import Bundle
 from .bundle_place import check_target
 from .bundle_writer import restore_bundle, write_bundle
 from .cache import Blob, Cache
+from .content import check_same, content_of
 from .engine_from_onnx import BuildOptions, builder
 from .errors import ExportError
+from .model_folder import find_folder
 from .request import Checks, DType, ExportRequest
 from .schedule import Guidance, Schedule
 from .work import Progress
@@ -36,6 +38,7 @@ def export(
     options: BuildOptions | None = None,
     verify: Checks = "run",
     guidance: Guidance | None = None,
+    variant: str | None = None,
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -53,6 +56,7 @@ def export(
                 `stages` every stage only, `none` nothing
     guidance    of all schedules, in place of what they say: `classifier-free`, or `none` for a
                 checkpoint that is distilled and samples with the prompt alone
+    variant     of the model's weights files, such as `fp16`; the plain ones where not given
     cache       where finished work is kept; the user's own if not given
     Raises `ExportError` and its kinds; the folder `out` is then as it was.
     """
@@ -71,24 +75,29 @@ def export(
         float32=float32,
         embedded=options.weights == "embedded",
         verify=verify,
+        variant=variant,
     )
     with cache or Cache.default() as opened:
-        key = request.key
-        if key and (entry := opened.get("export", key)):
+        model_content = content_of(find_folder(request.model, variant), opened, report)
+        key = request.key(model_content)
+        if entry := opened.get("export", key):
             report("from the cache", 0, 1)
             return restore_bundle(entry.files, out)
         from .compilation import compile_bundle, verify_draft
 
-        content = compile_bundle(request, opened, report)
-        bundle = write_bundle(content, out, lambda draft: verify_draft(draft, request, report))
-        if key:
-            files: dict[str, bytes | Path | Blob] = {
-                path: (bundle.path / path).read_bytes()
-                for path in ("bundle.json", *bundle.manifest.files)
-                if path not in content.files
-            }
-            about = {"model": content.model["name"], "plans": ", ".join(bundle.plans)}
-            opened.put("export", key, {**files, **content.files}, about)
+        def check(draft: Bundle) -> None:
+            verify_draft(draft, request, report)
+            check_same(model_content, opened)
+
+        content = compile_bundle(request, model_content, opened, report)
+        bundle = write_bundle(content, out, check)
+        files: dict[str, bytes | Path | Blob] = {
+            path: (bundle.path / path).read_bytes()
+            for path in ("bundle.json", *bundle.manifest.files)
+            if path not in content.files
+        }
+        about = {"model": content.model["name"], "plans": ", ".join(bundle.plans)}
+        opened.put("export", key, {**files, **content.files}, about)
     return bundle
 
 

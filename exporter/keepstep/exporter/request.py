@@ -5,12 +5,12 @@ Light: a second export of the same thing is found here, before torch is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, get_args
 
 from .cache import cache_key
+from .content import Content
 from .engine_from_onnx import Builder
 from .errors import ExportError, ScheduleError
 from .schedule import Schedule
@@ -25,6 +25,7 @@ IN_FLOAT32 = ("text", "prompt", "full", "shallow", "decode", "attention", "linea
 @dataclass(frozen=True)
 class ExportRequest:
     """model      a diffusers folder or hub id
+    variant    of its weights files, such as `fp16`; the plain ones if not given
     dtype      of weights and products; the sampler, norms and pictures stay in float32
     float32    what else stays in float32: stages (text, prompt, full, shallow, decode) or kinds of
                operations (attention, linear, convolution)
@@ -42,6 +43,7 @@ class ExportRequest:
     float32: Sequence[str] = ()
     embedded: bool = False
     verify: Checks = "run"
+    variant: str | None = None
 
     def __post_init__(self) -> None:
         if not self.schedules:
@@ -71,15 +73,11 @@ class ExportRequest:
                     f"'{name}' cannot be kept in float32: known are {', '.join(IN_FLOAT32)}"
                 )
 
-    @property
-    def key(self) -> str | None:
-        """What its bundle depends on; None for a hub id, whose files are not known yet."""
-        folder = Path(self.model)
-        if not folder.is_dir():
-            return None
+    def key(self, content: Content) -> str:
+        """What its bundle depends on, made of a model folder with this content."""
         return cache_key(
             {
-                "model": {"name": folder.resolve().name, "files": folder_stamps(folder)},
+                "model": {"name": content.folder.name, "content": content.sha256},
                 "schedules": [schedule.to_yaml() for schedule in self.schedules],
                 "builders": [{"backend": b.backend, **b.identity()} for b in self.builders],
                 "size": [self.height, self.width, self.batch],
@@ -87,16 +85,7 @@ class ExportRequest:
                 "float32": sorted(self.float32),
                 "embedded": self.embedded,
                 "verify": self.verify,
+                "variant": self.variant,
                 "toolchain": dict(toolchain()),
             }
         )
-
-
-def folder_stamps(folder: Path) -> Mapping[str, list[object]]:
-    """Path, size and time of change (ns) of every file: what tells a folder from a changed one."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    stamps = ((path, path.stat()) for path in files)
-    return {
-        path.relative_to(folder).as_posix(): [str(path.resolve()), s.st_size, s.st_mtime_ns]
-        for path, s in stamps
-    }

@@ -19,7 +19,9 @@ from keepstep.runtime.plan import TensorType
 
 from ..bundle_writer import schedule_path
 from ..conditioning import grey, noises
+from ..model_folder import find_folder
 from ..schedule import Schedule
+from ..settings import variant_of
 from .cells import Run
 from .setting import Setting
 
@@ -70,7 +72,8 @@ class EagerModel:
 
         plan = self._bundle.plan(self._bundle.plans[0])
         _, height, width, _ = plan.values["image"].type.shape
-        model = models.load(self.folder, height, width)
+        folder = find_folder(self.folder, variant_of(self._bundle))
+        model = models.load(folder, height, width)
         expected = (self._bundle.manifest.model.get("family"), plan.values["noise"].type.shape[1:])
         found = (model.family, model.latent_shape)
         if found != expected:

@@ -24,11 +24,11 @@ from ..cache import Cache
 from ..compiler import export
 from ..engine_from_onnx import BuildOptions
 from ..errors import ExportError
+from ..model_folder import find_folder
 from ..schedule import Guidance, Repeat, Sampler, Schedule
+from ..settings import SETTINGS_FILE, variant_of
 from ..work import Progress
 from .rows import Row
-
-SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def plain_for(bundle: Bundle, rows: Sequence[Row], baseline: str, model: str) ->
     """
     from ..models import scheduler_config_of
 
-    config = scheduler_config_of(model)
+    config = scheduler_config_of(find_folder(model, variant_of(bundle)))
     full = {row.how: row for row in rows if row.plan == baseline and row.launches}
     found = []
     for row in rows:
@@ -194,6 +194,7 @@ def plain_bundle(
             batch,
             dtype=settings["dtype"],
             float32=settings["float32"],
+            variant=variant_of(bundle),
             options=_options([settings["engines"][kind] for kind in kinds]),
             # What stays in float32 is found by rehearsing; where nothing does there is nothing to
             # be found, and the bundle's own plans have been verified.

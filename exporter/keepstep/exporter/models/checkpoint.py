@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -22,92 +23,76 @@ from transformers.utils import logging as transformers_logging
 from keepstep.runtime.tensors import TensorFile
 
 from ..errors import ModelError
+from ..model_folder import ModelFolder
+from ..small_json import AGAIN
+from .stored import FLOATS, Stored, by_module_names, outline, stored_tensors
 
-FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+__all__ = ["FLOATS", "Checkpoint", "brief", "fetched", "quiet"]
 
 
 class Checkpoint:
     """A diffusers folder on this machine; `name` is what the user called it."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: ModelFolder) -> None:
         self.folder = folder
-        self.name = name
-        self._modules: dict[str, nn.Module] = {}
-        self._sources: dict[str, Mapping[str, Tensor] | _Files] = {}
-
-    @staticmethod
-    def find(model: str) -> Checkpoint:
-        """The folder that `model` (a path, or a hub id) means; raises `ModelError`."""
-        path = Path(model)
-        if path.exists():
-            if not (path / "model_index.json").is_file():
-                raise ModelError(
-                    f"{model}: no model_index.json there: give a diffusers folder, as made by "
-                    "`pipeline.save_pretrained(…)`"
-                )
-            return Checkpoint(path, path.resolve().name)
-        try:
-            with quiet():
-                return Checkpoint(Path(DiffusionPipeline.download(model)), model)
-        except Exception as error:
-            raise ModelError(
-                f"{model}: is neither a folder nor a hub id within reach: {brief(error)}"
-            ) from error
+        self.name = folder.name
+        self._classes: dict[str, Any] = {}
+        self._homes: dict[str, dict[str, Stored]] = {}
+        self._files: dict[Path, TensorFile] = {}
+        self._pickles: dict[str, Mapping[str, Tensor]] = {}
 
     @property
     def index(self) -> Mapping[str, Any]:
         """The content of model_index.json; raises `ModelError`."""
-        return self._json("model_index.json")
+        return self.folder.index
 
     def config(self, component: str) -> Mapping[str, Any]:
         """The config of a component, without what does not shape it; raises `ModelError`."""
         name = "scheduler_config.json" if component == "scheduler" else "config.json"
         return {
             key: value
-            for key, value in self._json(f"{component}/{name}").items()
+            for key, value in self.folder.json(f"{component}/{name}").items()
             if not key.startswith("_") and key not in _UNSHAPING
         }
 
     def weightless(self, cls: Any, component: str, mode: FakeTensorMode) -> Any:
-        """The module of a component, its weights fake tensors of `mode` in float32."""
-        config = self._json(f"{component}/config.json")
+        """The module of a component, its weights fake tensors of `mode` in float32.
+
+        Raises `ModelError`, also where the stored weights are not those of such a module.
+        """
+        self._check(cls, component)
         try:
             with quiet(), _fake_weights(mode):
-                if hasattr(cls, "load_config"):
-                    module = cls.from_config(dict(config))
-                else:
-                    module = cls(cls.config_class.from_dict(_in_float32(config)))
+                module = self._unloaded(cls, component)
         except Exception as error:  # a config that its own class refuses raises many types
             raise self._refused(component, error) from error
-        self._modules[component] = module
         return module.eval().requires_grad_(False)
 
     def loaded(self, cls: Any, component: str) -> Any:
         """The module of a component with its weights, in float32; raises `ModelError`."""
+        self._check(cls, component)
         # `low_cpu_mem_usage` would ask for `accelerate`.
-        diffusers = hasattr(cls, "load_config")
         how: dict[str, object] = (
-            {"torch_dtype": torch.float32, "low_cpu_mem_usage": False}
-            if diffusers
+            {
+                "torch_dtype": torch.float32,
+                "low_cpu_mem_usage": False,
+                "use_safetensors": not self.folder.weights[component].pickled,
+            }
+            if hasattr(cls, "load_config")
             else {"dtype": torch.float32}
         )
-        if diffusers and not any((self.folder / component).glob("*.safetensors")):
-            how["use_safetensors"] = False  # else diffusers complains before it looks further
-        if variant := _variant(self.folder / component):
-            how["variant"] = variant
         try:
-            with quiet():
-                module = cls.from_pretrained(self.folder, subfolder=component, **how)
+            with quiet(), self._alone(component) as folder:
+                module = cls.from_pretrained(folder, **how)
         except Exception as error:  # truncated, altered or missing files raise many types
             raise self._refused(component, error) from error
-        self._modules[component] = module
         return module.eval().requires_grad_(False)
 
     def tokenizer(self, cls: Any, component: str) -> Any:
         """A tokenizer of the folder; raises `ModelError`."""
         try:
-            with quiet():
-                return cls.from_pretrained(self.folder, subfolder=component)
+            with quiet(), self._alone(component) as folder:
+                return cls.from_pretrained(folder)
         except Exception as error:
             raise self._refused(component, error) from error
 
@@ -117,87 +102,86 @@ class Checkpoint:
         It is read anew each time, so that nothing stays in memory. Raises `ModelError`.
         """
         component, _, name = path.partition(".")
-        if component not in self._sources:
-            self._sources[component] = self._open(component)
-        source = self._sources[component]
+        weights = self.folder.weights[component]
+        if weights.pickled:
+            if component not in self._pickles:
+                module = self.loaded(self._classes[component], component)
+                self._pickles[component] = dict(module.state_dict())
+            return self._pickles[component][name]
+        home = self._homes[component][name]
+        file = weights.folder / home.file
         try:
-            return source[name] if isinstance(source, Mapping) else source.read(name)
+            if file not in self._files:
+                self._files[file] = TensorFile(file)
+            return torch.from_numpy(self._files[file].read(home.name)).view(FLOATS[home.dtype])
         except (OSError, ValueError) as error:
             raise self._refused(component, error) from error
 
-    def _open(self, component: str) -> Mapping[str, Tensor] | _Files:
-        """The component's safetensors files where they name what the module does.
+    def _check(self, cls: Any, component: str) -> None:
+        """Compare what is stored with what the config makes, once."""
+        if component in self._homes:
+            return
+        where = f"{self.name}/{component}"
+        if component not in self.folder.weights:
+            raise ModelError(f"{where}: not in model_index.json, but needed. {AGAIN}")
+        try:
+            stored = stored_tensors(self.folder.weights[component])
+            with quiet():
+                module = outline(
+                    lambda: self._unloaded(cls, component), most=1000 + 2 * len(stored)
+                )
+        except Exception as error:  # files that are cut, configs that their own class refuses
+            raise self._refused(component, error) from error
+        self._homes[component] = by_module_names(module, stored, where)
+        self._classes[component] = cls
 
-        Older files have other names (and other formats), which only its own loader knows.
+    def _unloaded(self, cls: Any, component: str) -> Any:
+        """What the config of a component makes, before any weights are loaded."""
+        config = self.folder.json(f"{component}/config.json")
+        if hasattr(cls, "load_config"):
+            return cls.from_config(config)
+        return cls(cls.config_class.from_dict(_in_float32(config)))
+
+    @contextmanager
+    def _alone(self, component: str) -> Iterator[Path]:
+        """A folder for the libraries' loaders, in which is nothing but what was chosen.
+
+        So they have no choice of their own, and open nothing that has not been looked at.
         """
-        module = self._modules[component]
-        wanted = [name for name, _ in module.named_parameters()]
-        try:
-            files = _Files(self.folder / component, wanted)
-        except (OSError, ValueError) as error:
-            raise self._refused(component, error) from error
-        if files.complete:
-            return files
-        loaded = self.loaded(type(module), component)
-        self._modules[component] = module
-        return dict(loaded.state_dict())
-
-    def _json(self, path: str) -> dict[str, Any]:
-        try:
-            data = json.loads((self.folder / path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else brief(error)
-            raise ModelError(
-                f"{self.name}/{path}: cannot be read: {why}. Fetch or save the model again"
-            ) from error
-        if not isinstance(data, dict):
-            raise ModelError(f"{self.name}/{path}: expected an object, found {type(data).__name__}")
-        return data
+        with TemporaryDirectory(prefix="keepstep-") as made:
+            folder = Path(made)
+            for name, text in self.folder.texts_of(component).items():
+                (folder / name).write_bytes(text)
+            weights = self.folder.weights.get(component)
+            if weights is None:
+                yield folder
+                return
+            ending = ".bin" if weights.pickled else ".safetensors"
+            plain = f"{weights.stem}{ending}"
+            for file in weights.files:
+                link = folder / (file if weights.homes else plain)
+                link.symlink_to((weights.folder / file).resolve())
+            if weights.homes:
+                index = {"metadata": {}, "weight_map": dict(weights.homes)}
+                (folder / f"{plain}.index.json").write_text(json.dumps(index), encoding="utf-8")
+            yield folder
 
     def _refused(self, component: str, error: Exception) -> ModelError:
-        return ModelError(
-            f"{self.name}/{component}: cannot be loaded: {brief(error)}. "
-            "Fetch or save the model again"
-        )
+        return ModelError(f"{self.name}/{component}: cannot be loaded: {brief(error)}. {AGAIN}")
+
+
+def fetched(model: str, variant: str | None) -> Path:
+    """The folder into which the hub's files for `model` were downloaded; raises `ModelError`."""
+    try:
+        with quiet():
+            return Path(DiffusionPipeline.download(model, variant=variant))
+    except Exception as error:
+        raise ModelError(
+            f"{model}: is neither a folder nor a hub id within reach: {brief(error)}"
+        ) from error
 
 
 _UNSHAPING = {"architectures", "dtype", "torch_dtype", "transformers_version", "name_or_path"}
-
-
-class _Files:
-    """The safetensors files of a component, looked up by the names of its module."""
-
-    def __init__(self, folder: Path, wanted: list[str]) -> None:
-        files = [TensorFile(path) for path in _weight_files(folder)]
-        homes = {name: file for file in files for name in file.names}
-        self._homes: dict[str, tuple[TensorFile, str]] = {}
-        for name in wanted:
-            for stored in (name, f"text_model.{name}", name.removeprefix("text_model.")):
-                if stored in homes:
-                    self._homes[name] = (homes[stored], stored)
-                    break
-        self.complete = len(self._homes) == len(wanted)
-
-    def read(self, name: str) -> Tensor:
-        """Read a tensor; raises `OSError` or `ValueError`."""
-        file, stored = self._homes[name]
-        kind = file.type(stored)
-        if kind is None or kind.dtype not in FLOATS:
-            raise ValueError(f"{stored} has dtype {kind and kind.dtype}, expected a float")
-        return torch.from_numpy(file.read(stored)).view(FLOATS[kind.dtype])
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """The files of one variant of the weights: one file, or the shards of one."""
-    variant = _variant(folder)
-    files = sorted(folder.glob("*.safetensors"))
-    return [file for file in files if (f".{variant}" in file.name) == bool(variant)]
-
-
-def _variant(folder: Path) -> str | None:
-    """`fp16` where only half of the precision is there."""
-    names = [file.name for file in folder.glob("*.safetensors")]
-    return "fp16" if names and all(".fp16" in name for name in names) else None
 
 
 def _in_float32(config: dict[str, Any]) -> dict[str, Any]:
