@@ -41,6 +41,7 @@ def write_model(
     prediction_type: str = "epsilon",
     seed: int = 0,
     statistics: Mapping[str, object] | None = None,
+    unet: Mapping[str, object] = {},
 ) -> Path:
     """Save a pipeline to `folder`, with the same weights for the same arguments.
 
@@ -49,11 +50,12 @@ def write_model(
     layers          resnets (and transformer blocks) a level on the way down
     levels          of the UNet, 2 or 3: two are exported in half of the time
     linear          whether transformer blocks project by linear layers, as in Stable Diffusion 2
+    unet            more settings of the UNet
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = StableDiffusionPipeline(
-            unet=_unet(top_attention, layers, levels, use_linear_projection=linear),
+            unet=_unet(top_attention, layers, levels, use_linear_projection=linear, **unet),
             vae=_vae(**(statistics or {})),
             tokenizer=_tokenizer(folder / "tokenizer"),
             text_encoder=CLIPTextModel(_text_config()),

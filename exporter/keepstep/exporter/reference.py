@@ -214,7 +214,8 @@ def _shallow(
     temb = unet.time_embedding(unet.get_time_embed(sample=sample, timestep=t))
     added = unet.get_aug_embed(temb, prompt, told.get("added_cond_kwargs", {}))
     temb = temb if added is None else temb + added
-    x = unet.conv_in(sample)
+    temb = temb if unet.time_embed_act is None else unet.time_embed_act(temb)
+    x = unet.conv_in(2 * sample - 1 if unet.config.center_input_sample else sample)
     skips = [x]
     down = _down_units(unet)
     while len(skips) <= branch:

@@ -18,6 +18,15 @@ from keepstep.runtime.tokenizer import of_several_vectors, spell_out
 from ..errors import ModelError
 from ..schedule import Schedule
 from .checkpoint import Checkpoint
+from .config_checks import (
+    MOST_PIXELS,
+    check_parts,
+    check_tokenizers,
+    check_widths,
+    native_size,
+    prompt_length,
+    text_width,
+)
 from .modules import LatentScale, TextEncoder
 from .scheduler_config import scheduler_config
 
@@ -80,8 +89,7 @@ class StableDiffusion:
 
         unet = module(UNet2DConditionModel, "unet")
         vae = module(AutoencoderKL, "vae")
-        native = cls._native_size(unet)
-        native_h, native_w = (native, native) if isinstance(native, int) else native
+        native_h, native_w = native_size(cls._native_size(unet), f"{checkpoint.name}/unet")
         factor = 2 ** (len(vae.config.block_out_channels) - 1)
         model = cls(
             checkpoint=checkpoint,
@@ -97,6 +105,9 @@ class StableDiffusion:
         )
         model._check_network()
         model._check_size(factor)
+        check_parts(unet.config, vae.config, model.name)
+        check_widths(unet.config, model.text_encoders, model.name)
+        check_tokenizers(model.tokenizers, model.text_encoders, model.name)
         _ = model.scheduler_config  # refused now, not when a schedule is lowered
         return model
 
@@ -108,8 +119,11 @@ class StableDiffusion:
         `StableDiffusionPipeline` does not believe them.
         """
         size = unet.config.sample_size
-        written = unet.config.get("_diffusers_version")
-        old = written is not None and version.parse(written) < version.parse("0.9.0.dev0")
+        try:
+            written = version.parse(unet.config.get("_diffusers_version", "1"))
+        except (version.InvalidVersion, TypeError):
+            return size  # not diffusers' own
+        old = written < version.parse("0.9.0.dev0")
         return 64 if old and isinstance(size, int) and size < 64 else size
 
     @property
@@ -131,12 +145,12 @@ class StableDiffusion:
     @property
     def prompt_length(self) -> int:
         """Token ids a prompt."""
-        return int(next(iter(self.tokenizers.values())).model_max_length)
+        return prompt_length(self.tokenizers, self.text_encoders, self.name)
 
     @property
     def text_width(self) -> int:
         """Features of one token of an embedded prompt."""
-        return int(self.unet.config.cross_attention_dim)
+        return text_width(self.unet.config.cross_attention_dim, f"{self.name}/unet")
 
     @property
     def latent_scale(self) -> LatentScale:
@@ -243,7 +257,12 @@ class StableDiffusion:
     def _check_size(self, factor: int) -> None:
         unit = factor * 2 ** (len(self.unet.config.block_out_channels) - 1)
         for name, size in (("height", self.height), ("width", self.width)):
-            if size <= 0 or size % unit:
+            if size == 0:
                 raise ModelError(
-                    f"{name} {size} does not fit {self.name}: give a multiple of {unit} pixels"
+                    f"{self.name}/unet: config.json has no sample_size: give --height and --width"
+                )
+            if not 0 < size <= MOST_PIXELS or size % unit:
+                raise ModelError(
+                    f"{name} {size} does not fit {self.name}: give a multiple of {unit} pixels "
+                    f"up to {MOST_PIXELS}"
                 )

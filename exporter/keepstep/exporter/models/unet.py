@@ -15,13 +15,14 @@ from ..schedule import Cache
 def up_path(unet: UNet2DConditionModel) -> list[str]:
     """Module paths whose outputs enter the skip connections' units, deepest first.
 
-    Entry i is what unit i of the up path is given: the mid block, then each unit's own output.
+    The last entries are outputs of the units themselves; the first one is the mid block, which a
+    UNet may do without.
     """
-    paths = ["mid_block"]
+    paths = [] if unet.mid_block is None else ["mid_block"]
     for b, block in enumerate(unet.up_blocks):
         last = len(block.resnets) - 1
         for i in range(len(block.resnets)):
-            unit = "attentions" if getattr(block, "has_cross_attention", False) else "resnets"
+            unit = "attentions" if getattr(block, "attentions", None) else "resnets"
             path = f"up_blocks.{b}.{unit}.{i}"
             if i == last and block.upsamplers:
                 path = f"up_blocks.{b}.upsamplers.0"
