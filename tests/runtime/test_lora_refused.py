@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from runtime.lora_bundle import (
 )
 from safetensors.numpy import save_file
 
-from keepstep.runtime import Bundle, InputError
+from keepstep.runtime import Bundle, InputError, lora_file
 
 KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 
@@ -184,6 +186,44 @@ def test_a_damaged_file_is_read_or_refused(weights: Bundle, tmp_path: Path) -> N
 def test_a_folder_and_a_name_with_a_nul_are_refused(weights: Bundle, tmp_path: Path) -> None:
     for path in (tmp_path, "a\0b"):
         assert "cannot be read as a safetensors file" in refused(weights, (path, 1.0))
+
+
+def test_what_is_no_regular_file_is_refused_without_waiting_for_it(
+    weights: Bundle, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zeros").symlink_to("/dev/zero")
+    for name, what in (("fifo", "a FIFO"), ("zeros", "a device"), ("", "a folder")):
+        message = refused(weights, (tmp_path / name, 1.0))
+        assert f"is {what}, expected a regular file" in message
+
+
+@pytest.mark.parametrize(
+    ("header", "size", "words"),
+    [
+        (150_000_000, 200_000_000, "header of 150000000 bytes, expected 33554432 at most"),
+        (2**64 - 1, 100, "header of 18446744073709551615 bytes"),
+        (100, 2**40, "1099511627776 bytes, expected 8589934592 at most"),
+    ],
+)
+def test_a_file_larger_than_any_lora_is_refused_by_its_sizes_alone(
+    header: int, size: int, words: str, weights: Bundle, tmp_path: Path
+) -> None:
+    """A million keys take a header of 100 MB: understanding them took a minute."""
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(struct.pack("<Q", header))
+    os.truncate(path, size)
+    assert words in refused(weights, (path, 1.0))
+
+
+def test_a_file_of_more_tensors_than_any_lora_has_is_refused(
+    weights: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tensors(tmp_path / "a.safetensors", PAIR)
+    monkeypatch.setattr(lora_file, "MOST_TENSORS", len(PAIR))
+    weights.with_loras([(path, 1.0)])
+    monkeypatch.setattr(lora_file, "MOST_TENSORS", len(PAIR) - 1)
+    assert "holds 2 tensors, expected 1 at most" in refused(weights, (path, 1.0))
 
 
 def test_whole_numbers_are_no_factors(weights: Bundle, tmp_path: Path) -> None:

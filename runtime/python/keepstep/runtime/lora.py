@@ -20,7 +20,7 @@ import numpy as np
 from keepstep.runtime import floats
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.lora_file import Factors, Lora, Source, read_lora
-from keepstep.runtime.lora_names import is_tabled, is_unused, plain_path, spellings
+from keepstep.runtime.lora_names import is_tabled, is_unused, last_layers, plain_path, spellings
 from keepstep.runtime.plan import TensorType
 from keepstep.runtime.wording import did_you_mean, listed, shown
 
@@ -128,7 +128,7 @@ def _matched(lora: Lora, known: Mapping[str, str]) -> dict[str, Factors]:
     """The LoRA's factors by the bundle's module, every one of them accounted for."""
     matched: dict[str, Factors] = {}
     tabled, strange = [], []
-    modules = set(known.values())
+    last = last_layers(known.values())
     for factors in lora.factors:
         module = known.get(factors.module)
         if module in matched:
@@ -137,7 +137,7 @@ def _matched(lora: Lora, known: Mapping[str, str]) -> dict[str, Factors]:
             matched[module] = factors
         elif is_tabled(factors.module):
             tabled.append(factors.module)
-        elif not is_unused(factors.module, modules):
+        elif not is_unused(factors.module, last):
             strange.append(factors.module)
     if strange:
         raise InputError(

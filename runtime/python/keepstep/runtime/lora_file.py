@@ -13,12 +13,19 @@ import numpy as np
 
 from keepstep.runtime import floats
 from keepstep.runtime.errors import InputError
+from keepstep.runtime.files import NotRegularError, open_regular
 from keepstep.runtime.lora_names import Part, other_method, parse_key
 from keepstep.runtime.tensors import TensorFile
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.wording import listed, shown, told
 
 Source = str | os.PathLike[str] | Mapping[str, np.ndarray]
 """A safetensors file, or its tensors by name."""
+
+# Limits on files, so that none takes long or fills the memory. A LoRA of SDXL at rank 128 has some
+# 2,500 tensors, whose names and shapes take 400 kB, and 1.5 GB.
+MOST_TENSORS = 100_000
+MOST_HEADER_BYTES = 32 * 2**20
+MOST_BYTES = 8 * 2**30
 
 _METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's settings, as JSON
 
@@ -97,7 +104,7 @@ def _given(place: str, key: object, value: object) -> np.ndarray:
         ValueError,
         RuntimeError,
     ) as error:  # ragged lists, tensors of other libraries
-        raise InputError(f"{place}: {shown(key)}: expected an array: {error}") from error
+        raise InputError(f"{place}: {shown(key)}: expected an array: {told(error)}") from error
     if array.dtype.kind not in "fiu":
         raise InputError(
             f"{place}: {shown(key)}: expected an array of numbers, found dtype {array.dtype}"
@@ -109,12 +116,18 @@ def _given(place: str, key: object, value: object) -> np.ndarray:
 def _read(path: Path, place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """A file's tensors in float32, and PEFT's settings if there are any."""
     try:
+        _check_sizes(path)
         file = TensorFile(path)
     except (ValueError, OSError) as error:
+        why = error if isinstance(error, NotRegularError) else told(error)
         raise InputError(
-            f"{place}: cannot be read as a safetensors file: {error}; "
+            f"{place}: cannot be read as a safetensors file: {why}; "
             "expected a LoRA as diffusers or kohya's scripts save it"
         ) from error
+    if len(file.names) > MOST_TENSORS:
+        raise InputError(
+            f"{place}: holds {len(file.names)} tensors, expected {MOST_TENSORS} at most: no LoRA"
+        )
     arrays = {}
     for name in file.names:
         type_ = file.type(name)
@@ -128,12 +141,22 @@ def _read(path: Path, place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
     return arrays, _settings(place, file.metadata.get(_METADATA))
 
 
+def _check_sizes(path: Path) -> None:
+    """Refuse what is no file, or too large a one, before any of it is understood."""
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        header = int.from_bytes(file.read(8), "little")
+    for what, found, most in (("", size, MOST_BYTES), ("header of ", header, MOST_HEADER_BYTES)):
+        if found > most:
+            raise ValueError(f"{what}{found} bytes, expected {most} at most")
+
+
 def _settings(place: str, text: str | None) -> dict[str, Any]:
     """What PEFT wrote beside the tensors: `unet.lora_alpha`, `text_encoder.lora_alpha`, …"""
     try:
         settings = json.loads(text) if text is not None else {}
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: its {_METADATA} is no JSON: {error}") from error
+        raise InputError(f"{place}: its {_METADATA} is no JSON: {told(error)}") from error
     if not isinstance(settings, dict):
         raise InputError(f"{place}: its {_METADATA} is {shown(settings)}, expected an object")
     for key, value in settings.items():

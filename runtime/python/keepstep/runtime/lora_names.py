@@ -102,25 +102,32 @@ def is_tabled(module: str) -> bool:
     return "time_emb" in module or "emb_layers" in module
 
 
-def is_unused(module: str, modules: Collection[str]) -> bool:
-    """Whether this is a text encoder's layer behind the last one that the model computes.
+def last_layers(modules: Iterable[str]) -> dict[str, int]:
+    """The last layer that is computed of every text encoder of which it is not the last of all.
 
     SDXL reads the last layer but one of its first text encoder, and then no final norm either;
-    LoRAs have factors for the last layer all the same.
+    LoRAs have factors for the last layer all the same. `modules` are plain paths.
     """
+    modules = set(modules)
+    last: dict[str, int] = {}
+    for path in modules:
+        match = _TEXT_LAYER.fullmatch(path)
+        if match is None or not (component := match["component"]):
+            continue
+        if f"{component}.final_layer_norm" not in modules:
+            last[component] = max(int(match["layer"]), last.get(component, 0))
+    return last
+
+
+def is_unused(module: str, last: Mapping[str, int]) -> bool:
+    """Whether this is a layer of a text encoder behind the last one computed (`last_layers`)."""
     match = _TEXT_LAYER.fullmatch(module)
     if match is None:
         return False
     component = match["component"] or (
         "text_encoder_2" if match["number"] == "2" else "text_encoder"
     )
-    layers = [
-        int(known["layer"])
-        for path in modules
-        if (known := _TEXT_LAYER.fullmatch(path)) and known["component"] == component
-    ]
-    computed = f"{component}.final_layer_norm" in modules
-    return bool(layers) and not computed and int(match["layer"]) > max(layers)
+    return component in last and int(match["layer"]) > last[component]
 
 
 def _original_blocks(paths: Collection[str]) -> dict[str, str]:
