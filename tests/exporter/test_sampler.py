@@ -187,7 +187,7 @@ def test_a_scheduler_whose_package_is_missing_is_refused_with_the_package(
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        ({"clip_samples": True}, "DDIMScheduler has no setting ['clip_samples']"),
+        ({"clip_samples": True}, "DDIMScheduler has no setting 'clip_samples'"),
         ({"beta_schedule": "cubic"}, "DDIMScheduler refuses its settings: cubic"),
         ({"trained_betas": 3}, "DDIMScheduler refuses its settings"),
         ({"num_train_timesteps": "many"}, "DDIMScheduler refuses its settings"),

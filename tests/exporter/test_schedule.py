@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections import Counter
 from pathlib import Path
@@ -183,12 +184,64 @@ BAD = {
     "a number for calls": (with_calls("4"), ["`calls`", "letters"]),
     "another key beside repeat": (with_calls("{repeat: F, times: 2}"), ["`times`"]),
     "not YAML": ("keepstep: [1", ["not valid YAML"]),
-    "a tag that would run code": ("!!python/object/apply:os.getcwd []", ["not valid YAML"]),
+    "a tag that would run code": (
+        "!!python/object/apply:os.getcwd []",
+        ["line 1", "tag 'tag:yaml.org,2002:python/object/apply:os.getcwd'"],
+    ),
+    "a tag that would import": (
+        replaced("mine", "!!python/name:os.system x"),
+        ["line 3: `name`", "tag"],
+    ),
+    "a tag that does not fit": (replaced("mine", "!!int x"), ["line 3: `name`: 'x' is no int"]),
+    "a truth that is none": (replaced("mine", "!!bool x"), ["`name`: 'x' is no bool"]),
     "a tab": ("keepstep: 1\n\tname: mine", ["not valid YAML"]),
-    "nested deeply": ("[" * 100_000, ["not valid YAML"]),
+    "nested deeply": ("[" * 100_000, ["line 1: nested deeper than 16"]),
+    "mappings nested deeply": ("{a: " * 100_000, ["nested deeper than 16"]),
+    "lists of lists by indentation": ("- " * 100_000, ["nested deeper than 16"]),
+    "a list in itself": (replaced("mine", "&a [*a]"), ["`name[0]", "nested deeper than 16"]),
+    "a million values": (replaced("mine", f"[{'1,' * 500_000}]"), ["more than 30000 values"]),
     "two documents": ("keepstep: 1\n---\nkeepstep: 1", ["not valid YAML"]),
-    "an impossible date": (replaced("name: mine", "name: 2026-99-99"), ["not valid YAML"]),
-    "an unhashable key": ("{[1]: 2}", ["not valid YAML"]),
+    "an impossible date": (
+        replaced("name: mine", "name: 2026-99-99"),
+        ["line 3: `name`: found a date", "quotes"],
+    ),
+    "a date": (replaced("mine", "2026-11-26"), ["`name`: found a date", "quotes"]),
+    "bytes": (replaced("mine", "!!binary aGk="), ["`name`: found bytes"]),
+    "a set": (replaced("mine", "!!set {a, b}"), ["`name`: found a set"]),
+    "a merge key": (with_calls("[{<<: {kind: full}}]"), ["`calls[0]`", "a merge key: write its"]),
+    "an unhashable key": ("{[1]: 2}", ["line 1: a key is a list", "a name"]),
+    "a truth as a key": ("keepstep: 1\non: 2", ["line 2: a key is 'on', no text"]),
+    "a key twice": (
+        replaced("calls:", "name: other\ncalls:"),
+        ["line 7: the key 'name' appears twice"],
+    ),
+    "a key twice within": (
+        replaced("steps: 4", "steps: 4, steps: 5"),
+        ["line 4: `sampler`: the key 'steps' appears twice"],
+    ),
+    "thousands of digits in base 16": (
+        replaced("steps: 4", f"steps: 0x{'f' * 5000}"),
+        ["line 4: `sampler.steps`: found a whole number of 5002 characters"],
+    ),
+    "thousands of digits": (
+        replaced("keepstep: 1", f"keepstep: 1{'0' * 5000}"),
+        ["line 2: `keepstep`: found a whole number of 5001 characters"],
+    ),
+    "a setting beyond this world": (
+        replaced("steps: 4", "steps: 4, num_train_timesteps: 300000000000"),
+        ["`sampler`", "num_train_timesteps is 300000000000", "beyond 1e+06"],
+    ),
+    "a list with a setting beyond this world": (
+        replaced("steps: 4", "steps: 4, trained_betas: [0.1, 1.0e+300]"),
+        ["trained_betas is 1e+300"],
+    ),
+    "a setting that is no number": (
+        replaced("steps: 4", "steps: 4, beta_start: .nan"),
+        ["line 4: `sampler.beta_start`: found nan, expected a finite number"],
+    ),
+    "escapes": (replaced("mine", '"\\e[2J\\u202e\\0"'), ["`name`", r"'\x1b[2J\u202e\x00'"]),
+    "escapes in a key": (replaced("mine", 'mine\n"\\e[2J": 1'), [r"`\x1b[2J`: Extra"]),
+    "escapes in calls": (with_calls('"F\\e"'), [r"call 1 is '\x1b'"]),
     "a list": ("- keepstep", ["expected a mapping"]),
     "text": ("full", ["expected a mapping"]),
     "nothing": ("", ["expected a mapping"]),
@@ -206,6 +259,7 @@ def test_a_bad_file_is_refused_with_its_name_and_what_is_wrong(case: str) -> Non
     for word in words:
         assert word in message
     assert len(message) < 1000, "a page of text is no message"
+    assert message.isprintable(), "neither lines nor escapes reach the terminal"
 
 
 @pytest.mark.parametrize("field", ["keepstep", "name", "sampler", "prune", "cache", "calls", "x"])
@@ -216,6 +270,29 @@ def test_a_file_whose_aliases_multiply_is_refused_before_it_fills_the_memory(fie
     with pytest.raises(ScheduleError) as refused:
         parse(text)
     assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("setting", ["*x30", "{inner: *x30}", "[*x30]", "*x6"])
+def test_aliases_that_multiply_a_sampler_s_setting_are_refused(setting: str) -> None:
+    """Any setting is taken until diffusers is asked, and a bundle writes it out."""
+    levels = [f"  x{i + 1}: &x{i + 1} [{', '.join([f'*x{i}'] * 9)}]" for i in range(30)]
+    text = with_calls("F").replace("sampler: {scheduler: DDIMScheduler, steps: 4}", "")
+    lines = ["sampler:", "  scheduler: DDIMScheduler", "  steps: 4", "  x0: &x0 [1]", *levels]
+    with pytest.raises(ScheduleError, match=r"more than 30000 values, written out|nested deeper"):
+        parse("\n".join([text, *lines, f"  last: {setting}"]))
+
+
+def test_aliases_stand_for_what_they_name() -> None:
+    short = parse(with_calls("[&full {kind: full, prune: &much {ratio: 0.5}}, *full, *full]"))
+    assert short.resolve(3, "DDIM") == (Call(kind="full", prune=short.calls[0].prune),) * 3
+    assert short.calls[0].prune == Prune(ratio=0.5, patch=4, gamma=2.0)
+    assert parse(short.to_yaml()) == short
+
+
+def test_a_schedule_of_as_many_calls_as_there_can_be_is_read_as_it_was_written() -> None:
+    """1,000 steps of a sampler that asks twice a step."""
+    whole = parse(with_calls(f'"{"Fs" * 1000}"'))
+    assert parse(whole.to_yaml()) == whole
 
 
 def test_a_file_without_a_fault_of_the_table_is_read() -> None:
@@ -242,11 +319,15 @@ def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
     assert Schedule.load(path) == Schedule.load(str(path)) == parse(with_calls("F"))
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "binary", "nul", "huge"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "device", "binary", "nul", "huge"])
 def test_what_is_not_a_readable_text_file_is_refused_by_its_path(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "bad.yaml"
     if kind == "folder":
         path.mkdir()
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
     elif kind == "binary":
         path.write_bytes(bytes(range(256)))
     elif kind == "nul":

@@ -24,6 +24,8 @@ import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from numpy.typing import NDArray
 
+from keepstep.runtime.wording import listed, shown, told
+
 from .errors import SamplerError
 from .models.scheduler_config import is_scheduler
 from .schedule import Sampler, first_step
@@ -75,13 +77,14 @@ def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixi
         )
     if not is_scheduler(cls):
         names = [name for name in dir(diffusers) if name.endswith("Scheduler")]
-        near = get_close_matches(sampler.scheduler, names, 1)
+        near = get_close_matches(sampler.scheduler[:200], names, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise SamplerError(f"diffusers has no scheduler '{sampler.scheduler}'.{hint}")
+        raise SamplerError(f"diffusers has no scheduler {shown(sampler.scheduler)}.{hint}")
     unknown = set(sampler.overrides) - set(signature(cls).parameters)
     if unknown:
         raise SamplerError(
-            f"{sampler.scheduler} has no setting {sorted(unknown)}: remove it from `sampler`"
+            f"{sampler.scheduler} has no setting {listed(sorted(unknown))}: remove it from "
+            "`sampler`"
         )
     settings = dict(config)
     if settings.get("_class_name") == sampler.scheduler:
@@ -89,7 +92,7 @@ def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixi
     try:
         return cls.from_config(settings, **sampler.overrides)
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
-        raise SamplerError(f"{sampler.scheduler} refuses its settings: {error}") from error
+        raise SamplerError(f"{sampler.scheduler} refuses its settings: {told(error)}") from error
 
 
 def lower(scheduler: SchedulerMixin, steps: int, strength: float | None = None) -> LoweredSampler:
@@ -105,7 +108,7 @@ def lower(scheduler: SchedulerMixin, steps: int, strength: float | None = None) 
     except (SamplerError, AssertionError):  # refused by us, or a fault of ours
         raise
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
-        raise SamplerError(f"{name} cannot be run for {steps} steps: {error}") from error
+        raise SamplerError(f"{name} cannot be run for {steps} steps: {told(error)}") from error
     return lowered
 
 

@@ -6,7 +6,6 @@ latents is checked when both are known (`Schedule.resolve`, `pruning`).
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib.resources import files
@@ -23,13 +22,16 @@ from pydantic import (
     model_validator,
 )
 
+from keepstep.runtime.files import read_regular
+from keepstep.runtime.wording import bare, shown, told
+
 from .errors import ScheduleError
+from .schedule_yaml import read_yaml
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 1 << 20
 LETTERS = {"F": "full", "s": "shallow", ".": "skip"}
-_REPR = reprlib.Repr()
-_REPR.maxlevel = 2  # what YAML aliases multiply is never written out
+LARGEST_SETTING = 1e6  # of a sampler: no list that diffusers makes of one fills the memory
 
 LETTER_OF = {kind: letter for letter, kind in LETTERS.items()}
 NO_PRUNE = {"prune": False}
@@ -58,6 +60,17 @@ class Sampler(BaseModel):
                 f"strength {self.strength:g} leaves none of {self.steps} steps: give a strength "
                 f"of at least 1/{self.steps}, or more steps"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_are_of_this_world(self) -> Sampler:
+        for name, value in self.overrides.items():
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and abs(number) > LARGEST_SETTING:
+                    raise ValueError(
+                        f"{bare(name)} is {shown(number)}: no sampler has settings beyond "
+                        f"{LARGEST_SETTING:g}"
+                    )
         return self
 
     @property
@@ -133,11 +146,11 @@ class Schedule(_Frozen):
             return _read(path, str(path))
         known = builtin_names()
         if path.name not in known:
-            near = get_close_matches(path.name, known, 1)
+            near = get_close_matches(path.name[:200], known, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise ScheduleError(
-                f"there is no built-in schedule '{path.name}'.{hint} Built in: {', '.join(known)}; "
-                "a file is given by its path, ending in .yaml"
+                f"there is no built-in schedule {shown(path.name)}.{hint} "
+                f"Built in: {', '.join(known)}; a file is given by its path, ending in .yaml"
             )
         return _read(Path(str(files(__package__) / "schedules" / f"{path.name}.yaml")), path.name)
 
@@ -174,26 +187,21 @@ def builtin_names() -> list[str]:
 
 def _read(path: Path, where: str) -> Schedule:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ScheduleError(f"{where}: larger than 1 MiB, so not a schedule")
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path, MAX_FILE_BYTES).decode()
     except (OSError, ValueError) as error:
-        raise ScheduleError(f"{where}: cannot be read as a schedule file: {error}") from error
+        raise ScheduleError(f"{where}: cannot be read as a schedule file: {told(error)}") from error
     return parse(text, where)
 
 
 def parse(text: str, where: str = "schedule") -> Schedule:
     """Read a schedule from YAML text; `where` names it in errors. Raises `ScheduleError`."""
-    try:
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise ScheduleError(f"{where}: not valid YAML: {error}") from error
+    data = read_yaml(text, where)
     if not isinstance(data, dict):
         raise ScheduleError(f"{where}: expected a mapping with `keepstep: 1`, `name`, `sampler` …")
     version = data.pop("keepstep", None)
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ScheduleError(
-            f"{where}: `keepstep` is {_REPR.repr(version)}, this version reads {FORMAT_VERSION}: "
+            f"{where}: `keepstep` is {shown(version)}, this version reads {FORMAT_VERSION}: "
             "write `keepstep: 1`, or update keepstep"
         )
     try:
@@ -225,7 +233,7 @@ def _letters(text: str, where: str, prune: Prune | None) -> tuple[Call, ...]:
     for position, letter in enumerate(c for c in text if not c.isspace()):
         if letter not in LETTERS:
             raise ScheduleError(
-                f"{where}: call {position} is '{letter}', an unknown kind: "
+                f"{where}: call {position} is {shown(letter)}, an unknown kind: "
                 "use F (full), s (shallow) or . (skip)"
             )
         kind: Kind = LETTERS[letter]  # type: ignore[assignment]
@@ -276,5 +284,5 @@ def _check(schedule: Schedule, where: str) -> None:
 def _first(error: ValidationError) -> str:
     """The first complaint of pydantic as `field: what; found …`."""
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "schedule"
-    return f"`{place}`: {first['msg']}; found {_REPR.repr(first.get('input'))}"
+    place = ".".join(bare(str(part)) for part in first["loc"]) or "schedule"
+    return f"`{place}`: {first['msg']}; found {shown(first.get('input'))}"
