@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ NO_INPUTS = {
     "text": (b"hello, world", ["in.safetensors", "cannot be read as a safetensors file"]),
     "a dtype beyond numpy's": (
         len(FLOAT8).to_bytes(8, "little") + FLOAT8 + bytes(1),
-        ["in.safetensors", "dtype", "float8"],
+        ["in.safetensors", "dtype", "'F8_E4M3'"],
     ),
 }
 
@@ -178,3 +179,22 @@ def test_golden_values_without_calls_and_outputs_are_refused(
     save_file({k: a for k, a in golden.items() if k.startswith("inputs.")}, path)
     seal(damaged)
     refused(keepstep("verify", damaged), "neither calls nor outputs", "'full'", "export it again")
+
+
+@pytest.mark.parametrize("what", ["a FIFO", "a device", "a folder", "more"])
+def test_inputs_that_are_no_file_or_a_huge_one_are_refused_without_reading_them(
+    what: str, keepstep: Command, bundle: Path, one_thread: list[str]
+) -> None:
+    path = Path("in.safetensors")
+    if what == "a FIFO":
+        os.mkfifo(path)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    elif what == "a folder":
+        path.mkdir()
+    else:
+        path.touch()
+        os.truncate(path, 2**40)
+    files = ["--inputs", path, "--outputs", "out.safetensors"]
+    word = "1099511627776 bytes" if what == "more" else f"is {what}, expected a regular file"
+    refused(keepstep("run", bundle, *files, *one_thread), "in.safetensors: cannot be read", word)

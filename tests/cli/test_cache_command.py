@@ -71,6 +71,14 @@ def test_pruning_says_what_it_freed(options: list[str], said: str, keepstep: Com
     assert keepstep("cache", "prune", *options).out == said
 
 
+def test_pruning_everything_leaves_two_empty_locks_and_no_other_file(
+    keepstep: Command, folder: Path
+) -> None:
+    assert keepstep("cache", "prune", "--all").code == 0
+    left = {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    assert left == {"in-use.lock": 0, "change.lock": 0}
+
+
 def test_pruning_as_json_and_what_bundles_keep(keepstep: Command, folder: Path) -> None:
     with Cache(folder) as cache:
         entry = cache.get("engine", cache_key({"n": 2}))

@@ -65,7 +65,7 @@ def test_a_bad_schedule_is_refused_before_anything_is_written(
 BAD_REQUESTS = {
     "no such built-in": (["-s", "dato-coko"], ["'dato-coko'", "Did you mean 'dato-coco'", "full"]),
     "no such file": (["-s", "no.yaml"], ["no.yaml: cannot be read", "No such file"]),
-    "a folder": (["-s", "../work"], ["cannot be read as a schedule", "directory"]),
+    "a folder": (["-s", "../work"], ["cannot be read as a schedule", "is a folder"]),
     "the same name twice": (["-s", "full", "-s", "full"], ["two schedules", "'full'", "own name"]),
     "no schedule": ([], ["--schedule", "keepstep export --help"]),
     "unknown backend": (

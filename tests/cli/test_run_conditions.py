@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,29 @@ def test_a_file_that_is_no_picture_is_refused(content: Any, run: Command) -> Non
         Path("photo.png").write_bytes(content)
     refused(run("copy", "--init-image", "photo.png"), "photo.png: cannot be read as a picture")
     assert not Path("a.png").exists()
+
+
+def test_what_is_no_file_is_no_picture_and_is_not_waited_for(run: Command) -> None:
+    os.mkfifo("fifo")
+    Path("zeros").symlink_to("/dev/zero")
+    for name, what in (("fifo", "a FIFO"), ("zeros", "a device"), (".", "a folder")):
+        refused(run("copy", "--init-image", name), f"is {what}, expected a regular file")
+
+
+@pytest.mark.parametrize("pixels", [10_000, 30_000])
+def test_a_small_file_that_spells_gigabytes_is_refused(pixels: int, run: Command) -> None:
+    """Pillow warns of the first and raises for the second; neither is decoded."""
+    header = struct.pack(">IIBBBBB", pixels, pixels, 8, 2, 0, 0, 0)
+    picture = b"\x89PNG\r\n\x1a\n"
+    for chunk in (b"IHDR" + header, b"IDAT" + zlib.compress(bytes(1000))):
+        picture += struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    Path("bomb.png").write_bytes(picture)
+    refused(run("copy", "--init-image", "bomb.png"), "decompression bomb", f"{pixels**2} pixels")
+
+
+def test_a_picture_that_is_a_program_is_not_run(run: Command) -> None:
+    Path("a.eps").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n")
+    refused(run("copy", "--init-image", "a.eps"), "a.eps: cannot be read as a picture: no BMP")
 
 
 def test_the_raw_form_takes_pictures_as_arrays(keepstep: Command, toy: Path) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import mkdtemp
 
 from keepstep.runtime import Bundle
 
@@ -26,9 +27,9 @@ _OLD = "old"  # in a working folder: the bundle that was at OUT
 
 
 def check_target(out: Path) -> None:
-    """Refuse a target that is something else than an old bundle, before any work is done."""
+    """Refuse what is there and no old bundle, or no place to write, before any work is done."""
     try:
-        taken = out.is_file() or (out.is_dir() and any(out.iterdir()) and not _is_bundle(out))
+        taken = out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_bundle(out)))
     except OSError as error:
         raise ExportError(f"{out}: cannot be read: {error.strerror}: choose another") from error
     if taken:
@@ -38,6 +39,12 @@ def check_target(out: Path) -> None:
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir():
         raise ExportError(f"{out}: {above} is a file, expected a folder: choose another place")
+    try:  # the one way to know: a filesystem may be read-only
+        Path(mkdtemp(prefix=f".{out.name}.", dir=above)).rmdir()
+    except OSError as error:
+        raise ExportError(
+            f"{out}: cannot be written: {error.strerror or error}: choose another place"
+        ) from error
 
 
 def place_bundle(out: Path, fill: Callable[[Path], None]) -> Bundle:

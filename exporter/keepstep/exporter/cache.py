@@ -6,6 +6,9 @@ tmp/                    work in progress: one locked folder each
 in-use.lock             held shared while blobs are in use, exclusively while pruning
 change.lock             held while an object or an entry takes its place or is removed
 
+The two lock files stay, also where everything is pruned: one that was removed could be held by a
+process that opened it before, while the next one locks a new file of the same name. They are empty.
+
 Files are finished in tmp/, synced and then renamed, an entry after its objects: a kill leaves them
 whole or not there at all. `get` trusts nothing that it has not hashed.
 """

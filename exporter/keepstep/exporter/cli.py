@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
+import signal
 import sys
 import warnings
 from importlib.util import find_spec
@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
-from rich.console import Console
 
 from keepstep.runtime import __version__
 from keepstep.runtime.errors import InputError, KeepstepError
 
 from . import cli_bench, cli_cache, cli_export
-from .progress import err, progress
+from .ending import check_output, drop_output, orderly
+from .progress import progress
+from .terminal import complain, out, say, wide
 
 app = typer.Typer(
     name="keepstep",
@@ -28,8 +29,7 @@ app = typer.Typer(
 app.command()(cli_export.export)
 app.command()(cli_bench.bench)
 app.add_typer(cli_cache.app, name="cache")
-out = Console()
-INTERRUPTED = 130  # the exit code of what Ctrl-C ended
+INTERRUPTED = 130  # what typer gives for an interrupt
 # What typer raises for a bad command line: newer versions have their own copy of click's class.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _EXPORT_ONLY = {"diffusers", "onnx", "onnx_ir", "onnxscript", "pydantic", "torch", "torchmetrics"}
@@ -48,7 +48,7 @@ ThreadsOption = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        _say(f"keepstep {__version__}")
+        say(f"keepstep {__version__}")
         raise typer.Exit
 
 
@@ -93,6 +93,7 @@ def run(
     keepstep run engines/emoji --inputs in.safetensors --outputs out.safetensors
     """
     from . import play
+    from .result_file import check_target
 
     if (inputs is None) == (prompt is None):
         raise InputError("give either --prompt and -o, or --inputs and --outputs")
@@ -109,9 +110,9 @@ def run(
             "--prompt needs -o: the PNG file to write, or --save-inputs: the arrays that it becomes"
         )
     if output is not None:
-        play.check_target(output, ".png")
+        check_target(output, ".png")
     for arrays in filter(None, (outputs, save_inputs)):
-        play.check_target(arrays, ".safetensors")
+        check_target(arrays, ".safetensors")
     opened, name = _open(bundle, plan)
     opened = opened.with_loras(map(play.lora, lora or []))
     draws = prompt is None or output is not None
@@ -134,9 +135,9 @@ def run(
             if save_inputs is not None:  # last, so that an interrupted run leaves nothing
                 play.save_inputs(player, given, save_inputs)
     if draws:
-        _say(f"{output or outputs}: {name}, {seconds:.2f} s")
+        say(f"{output or outputs}: {name}, {seconds:.2f} s")
     if save_inputs is not None:
-        _say(f"{save_inputs}: inputs of {name}")
+        say(f"{save_inputs}: inputs of {name}")
 
 
 @app.command()
@@ -169,11 +170,11 @@ def verify(
     if json:
         show.print_json(out, [show.verdict_entry(v, repairs.get(v.plan)) for v in verdicts])
     else:
-        _wide().print(show.verdict_table(verdicts))
+        wide().print(show.verdict_table(verdicts))
         for plan_name, kinds in repairs.items():
             if kinds:
                 options = " ".join(f"--float32 {kind}" for kind in kinds)
-                _say(f"{plan_name}: repaired by exporting with {options}")
+                say(f"{plan_name}: repaired by exporting with {options}")
     if not all(verdict.good for verdict in verdicts):
         raise typer.Exit(1)
 
@@ -213,11 +214,17 @@ def schedules(json: JsonOption = False) -> None:
 
 
 def main() -> None:
-    """Run the command; a user's mistake is one line and exit code 2, an interrupt is 130."""
+    """Run the command; a user's mistake is one line and exit code 2.
+
+    What a signal ended has 128 and its number: 130 after Ctrl-C, 143 after SIGTERM.
+    """
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # advice of other libraries to programmers
+    ended_by: list[signal.Signals] = []
     try:
-        result = app(standalone_mode=False)
+        check_output()
+        with orderly() as ended_by:
+            result = app(standalone_mode=False)
     except KeepstepError as error:
         _fail(str(error))
     except _UsageError as error:
@@ -229,21 +236,20 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        # Whatever is left for the output is dropped: writing it at exit would fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        drop_output()
         _fail(f"{error.strerror}: free some space, and run again")
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     if result == INTERRUPTED:
-        _fail("interrupted; nothing was written", INTERRUPTED)
+        what = f"ended by {ended_by[0].name}" if ended_by else "interrupted"
+        _fail(f"{what}; nothing was written", 128 + (ended_by or [signal.SIGINT])[0])
     sys.exit(result if isinstance(result, int) else 0)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:
     """One message on the error stream, none where it is empty, and out."""
     if message:
-        text = f"[bold red]keepstep:[/] {_escaped(message)}"
-        err.print(text, highlight=False, soft_wrap=True)
+        complain(message)
     sys.exit(code)
 
 
@@ -264,19 +270,3 @@ def _open(path: Path, plan: str | None) -> tuple[Any, str]:
     name = plan if plan is not None else next(iter(bundle.plans), "")
     bundle.plan(name)  # refuses a name that is not there
     return bundle, name
-
-
-def _wide() -> Console:
-    """Wider than a small window: a line that goes on below it is better than cut numbers."""
-    return Console(width=max(out.width, 130))
-
-
-def _say(text: str) -> None:
-    """One line of a result: whatever its paths hold, it is neither wrapped nor styled."""
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)

@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from .progress import progress
-
-WIDTH = 130  # at least: a line that goes on below it is better than cut numbers
+from .terminal import out, say, wide
 
 
 def bench(
@@ -61,11 +59,12 @@ def bench(
     """
     from keepstep.runtime import Bundle
 
-    from . import play, show
+    from . import show
     from .bench import Setting, benchmark
+    from .result_file import check_target, write_beside
 
     if html is not None:
-        play.check_target(html, ".html")
+        check_target(html, ".html")
     opened = Bundle.open(bundle)
     setting = Setting(
         prompt=prompt,
@@ -82,13 +81,12 @@ def bench(
         from .bench.page import page
 
         text = page(measured)
-        play.write_beside(html, lambda draft: draft.write_text(text, encoding="utf-8"))
-    out = Console()
+        write_beside(html, lambda draft: draft.write_text(text, encoding="utf-8"))
     if json:
         show.print_json(out, measured.data())
         return
     from .bench.table import bench_tables
 
-    Console(width=max(out.width, WIDTH)).print(bench_tables(measured), highlight=False)
+    wide().print(bench_tables(measured))
     if html is not None:
-        out.print(f"{html}: written", markup=False, highlight=False, soft_wrap=True)
+        say(f"{html}: written")

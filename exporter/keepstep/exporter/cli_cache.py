@@ -7,15 +7,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from .terminal import out, say
 
 if TYPE_CHECKING:
     from .cache import Use
 
 app = typer.Typer(no_args_is_help=True, help="Look at finished work that exports keep, or drop it.")
-out = Console()
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 
 
@@ -37,7 +36,7 @@ def list_entries(json: JsonOption = False) -> None:
         return
     if entries:
         out.print(_table(entries))
-    _say(f"{cache.folder}: {_counted(len(entries))}, {show.size(total)}")
+    say(f"{cache.folder}: {_counted(len(entries))}, {show.size(total)}")
 
 
 @app.command()
@@ -69,7 +68,7 @@ def prune(
         show.print_json(out, vars(pruned))
         return
     linked = f"; {show.size(pruned.linked)} more are still part of bundles" * bool(pruned.linked)
-    _say(f"{_counted(pruned.entries)} dropped, {show.size(pruned.freed)} freed{linked}")
+    say(f"{_counted(pruned.entries)} dropped, {show.size(pruned.freed)} freed{linked}")
 
 
 def _described(use: Use) -> dict[str, Any]:
@@ -92,14 +91,9 @@ def _table(entries: Sequence[Mapping[str, Any]]) -> Table:
     for entry in entries:
         what = ", ".join(f"{name} {text}" for name, text in entry["about"].items())
         last = datetime.fromisoformat(entry["last_used"]).astimezone()
-        table.add_row(entry["kind"], Text(what), size(entry["bytes"]), f"{last:%Y-%m-%d %H:%M}")
+        table.add_row(entry["kind"], what, size(entry["bytes"]), f"{last:%Y-%m-%d %H:%M}")
     return table
 
 
 def _counted(entries: int) -> str:
     return "1 entry" if entries == 1 else f"{entries} entries"
-
-
-def _say(text: str) -> None:
-    """One line of a result: whatever its paths hold, it is neither wrapped nor styled."""
-    out.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
-from rich.console import Console
 
 from .progress import progress
+from .terminal import say
 
 SizeOption = Annotated[int | None, typer.Option(min=1, help="Pixels; the model's own if absent.")]
 
@@ -101,9 +101,6 @@ def export(
     from .settings import weights_of
     from .show import size
 
-    out = Console()
     for component, files in weights_of(bundle).items():
-        text = f"{component}: {', '.join(files)}"
-        out.print(text, markup=False, highlight=False, soft_wrap=True, style="bright_black")
-    text = f"{output}: plans {', '.join(bundle.plans)}; {size(total)}"
-    out.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(f"{component}: {', '.join(files)}", "bright_black")
+    say(f"{output}: plans {', '.join(bundle.plans)}; {size(total)}")

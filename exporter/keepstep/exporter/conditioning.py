@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError
+from keepstep.runtime.files import read_regular
 from keepstep.runtime.plan import TensorType
-from keepstep.runtime.wording import listed
+from keepstep.runtime.wording import listed, told
 
+MOST_PICTURE_BYTES = 512 * 2**20
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # no EPS: it is a program
 GUIDANCE_SCALE = 5.0  # where none is given
 
 
@@ -106,12 +111,27 @@ def init_image(player: Player, path: Path | None) -> dict[str, np.ndarray]:
         )
     batch, height, width, _ = expected.shape
     try:
-        with Image.open(path) as photo:
-            upright = ImageOps.exif_transpose(photo).convert("RGB")
+        upright = _photo(read_regular(path, MOST_PICTURE_BYTES))
         fitted = _middle(upright, width, height).resize((width, height), Image.Resampling.LANCZOS)
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{path}: cannot be read as a picture: no {', '.join(FORMATS)}: convert it to PNG"
+        ) from error
     except Exception as error:  # decoders raise whatever the fault of a file leads to
-        raise InputError(f"{path}: cannot be read as a picture: {error}") from error
+        raise InputError(f"{path}: cannot be read as a picture: {told(error)}") from error
     return {"init_image": np.tile(np.asarray(fitted), (batch, 1, 1, 1))}
+
+
+def _photo(data: bytes) -> Image.Image:
+    """The picture in a file, upright, RGB; raises whatever decoders do.
+
+    Kilobytes may spell gigabytes, so more pixels than Pillow thinks sane are refused.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with Image.open(BytesIO(data), formats=FORMATS) as photo:
+            upright: Image.Image = ImageOps.exif_transpose(photo)
+            return upright.convert("RGB")
 
 
 def _middle(picture: Image.Image, width: int, height: int) -> Image.Image:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,14 +11,18 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 
 from keepstep.runtime import Player
-from keepstep.runtime.errors import InputError, KeepstepError
+from keepstep.runtime.errors import InputError
+from keepstep.runtime.files import read_regular
 from keepstep.runtime.inputs import checked_input
-from keepstep.runtime.wording import listed
+from keepstep.runtime.wording import listed, told
 
 from .conditioning import init_image, run_inputs
+from .result_file import write_beside
+
+MOST_INPUT_BYTES = 2**30  # of a file of inputs; those of a plan take kilobytes to megabytes
 
 Progress = Callable[[int, int, Any], None]
 
@@ -42,16 +45,6 @@ def lora(text: str) -> tuple[str, float]:
         return (file, float(scale)) if file else (text, 1.0)
     except ValueError:
         return text, 1.0
-
-
-def check_target(path: Path, ending: str) -> None:
-    """Refuse a file that cannot be written, before any work is done."""
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder: give the name of a file to write")
-    if not path.parent.is_dir():
-        raise InputError(f"{path}: there is no folder {path.parent}: make it, or choose another")
-    if path.suffix.lower() != ending:
-        raise InputError(f"{path}: expected a name that ends in {ending}: that is what is written")
 
 
 def inputs_of(player: Player, request: Request) -> dict[str, Any]:
@@ -98,12 +91,7 @@ def picture(
 
 def arrays(player: Player, source: Path, target: Path, progress: Progress | None) -> float:
     """Feed the arrays of one safetensors file and write the outputs to another."""
-    try:
-        inputs = load_file(source)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{source}: cannot be read as a safetensors file: {error}") from error
-    except (TypeError, AttributeError) as error:  # bfloat16, float8: numpy has no such dtype
-        raise InputError(f"{source}: holds a dtype that numpy does not have: {error}") from error
+    inputs = _arrays_in(source)
     start = time.perf_counter()
     outputs = player.run(inputs, progress)
     seconds = time.perf_counter() - start
@@ -111,17 +99,14 @@ def arrays(player: Player, source: Path, target: Path, progress: Progress | None
     return seconds
 
 
-def write_beside(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside its place and rename it, so that it is never seen half written."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+def _arrays_in(source: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file; raises `InputError`."""
     try:
-        write(draft)
-        draft.replace(path)
-    except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or error  # without the draft's name
-        raise KeepstepError(
-            f"{path}: cannot be written: {why}; nothing was left behind: free some space or "
-            "choose another place, and run again"
+        arrays: dict[str, np.ndarray] = load(read_regular(source, MOST_INPUT_BYTES))
+        return arrays
+    except (OSError, SafetensorError, ValueError) as error:
+        raise InputError(
+            f"{source}: cannot be read as a safetensors file: {told(error)}"
         ) from error
-    finally:
-        draft.unlink(missing_ok=True)
+    except KeyError as error:  # bfloat16, float8
+        raise InputError(f"{source}: holds a dtype that numpy does not have: {error}") from error

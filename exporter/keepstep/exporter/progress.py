@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     Progress,
@@ -16,15 +15,14 @@ from rich.progress import (
 )
 
 from . import work
-
-err = Console(stderr=True)
+from .terminal import err, printable
 
 
 @contextmanager
 def progress() -> Iterator[work.Progress]:
     """Gives what is to be told: what is being done, how much is done, of how much."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -35,6 +33,6 @@ def progress() -> Iterator[work.Progress]:
         task = bar.add_task("", total=None)
 
         def report(what: str, done: int, total: int) -> None:
-            bar.update(task, description=what, completed=done, total=total)
+            bar.update(task, description=printable(what), completed=done, total=total)
 
         yield report

@@ -48,7 +48,7 @@ def weights_of(bundle: Bundle) -> dict[str, list[str]]:
 def _settings(bundle: Bundle) -> dict[str, Any]:
     """Nothing for a bundle of another program, which need not have this file."""
     try:
-        settings = json.loads(bundle.file(SETTINGS_FILE).read_text(encoding="utf-8"))
+        settings = json.loads(bundle.read(SETTINGS_FILE))
     except (KeepstepError, OSError, ValueError, RecursionError):
         return {}
     return settings if isinstance(settings, dict) else {}

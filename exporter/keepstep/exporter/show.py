@@ -14,6 +14,7 @@ from rich.text import Text
 from keepstep.runtime.rules_values import range_text
 
 from .schedule import LETTER_OF, Repeat, Schedule
+from .terminal import words
 from .verify import Verdict
 
 STYLES = {"F": "bold white on blue", "s": "black on cyan", ".": "bright_black"}
@@ -53,7 +54,7 @@ def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
             range_ = range_text(tensor["range"]) if "range" in tensor else ""
             shape = str(tuple(tensor["shape"]))
             values.add_row(name, label, tensor["dtype"], shape, range_)
-    title = f"[bold]{plan['name']}[/]"
+    title = words(plan["name"], "bold")
     return Panel(Group(lines, "", stages, "", values), title=title, title_align="left")
 
 
@@ -75,7 +76,7 @@ def schedules_table(schedules: Sequence[Schedule]) -> RenderableType:
         calls = timeline_text(entry["calls"])
         if isinstance(schedule.calls, Repeat):
             calls.append(" and so on")
-        source = Text(schedule.source, style="bright_black")
+        source = words(schedule.source, "bright_black")
         table.add_row(Text(schedule.name, style="bold"), Group(calls, Text(entry["cost"]), source))
     return table
 
@@ -122,7 +123,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
             lines.append(("the whole run", "latents", verdict.error, verdict.tolerance))
         for what, tensor, error, tolerance in lines:
             good = error <= tolerance
-            mark = "[green]good[/]" if good else "[red]departs[/]"
+            mark = Text("good", "green") if good else Text("departs", "red")
             numbers = (f"{error:.1e}", f"{tolerance:g}")
             table.add_row(*first, what, *numbers, mark, _ending(tensor, 48))
             first = ("", "")
@@ -138,7 +139,7 @@ def print_json(console: Console, data: object) -> None:
     """JSON, unstyled and unwrapped, so that it can be piped."""
     import json
 
-    console.print(json.dumps(data, indent=1), markup=False, highlight=False, soft_wrap=True)
+    console.print(json.dumps(data, indent=1), soft_wrap=True)
 
 
 def size(n: int) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..show import size
+from ..terminal import words
 from .equal_latency import Comparison
 from .measure import Spread
 from .report import Report
@@ -27,7 +28,7 @@ LEGEND = (
 def bench_tables(report: Report) -> RenderableType:
     """Every row, and what was found at equal latency."""
     parts: list[RenderableType] = [
-        Text(title(report), style="bold"),
+        words(title(report), "bold"),
         "",
         _table(report, SPEED, speed_cells),
         Text(LEGEND, style="bright_black"),
@@ -35,9 +36,9 @@ def bench_tables(report: Report) -> RenderableType:
         _table(report, COST, cost_cells),
     ]
     for found in report.equal_latency:
-        parts += ["", Text(f"{found.plan} or plain steps in the same time?", style="bold")]
-        parts += [_comparison(found), Text(found.sentence)]
-    parts += [Text(note, style="bright_black") for note in report.notes]
+        parts += ["", words(f"{found.plan} or plain steps in the same time?", "bold")]
+        parts += [_comparison(found), words(found.sentence)]
+    parts += [words(note, "bright_black") for note in report.notes]
     return Group(*parts)
 
 
