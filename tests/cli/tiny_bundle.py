@@ -68,7 +68,7 @@ def content() -> BundleContent:
     request = ExportRequest(str(model()), schedules(), [onnx_runtime])
     with Cache.default() as opened:
         known = content_of(find_folder(request.model), opened, lambda what, done, total: None)
-        return compile_bundle(request, known, opened, lambda what, done, total: None)
+        return compile_bundle(request, known, opened, lambda what, done, total: None)[0]
 
 
 def schedules() -> list[Schedule]:

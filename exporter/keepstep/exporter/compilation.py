@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from keepstep.runtime import Bundle
 from keepstep.runtime.addresses import check_alignment
 from keepstep.runtime.plan import Stage, TensorType, Tokenizer
 
@@ -20,22 +19,21 @@ from .compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
 from .content import Content
 from .drafts import Draft, plan_of, stages_of
 from .errors import ExportError
-from .golden import golden_calls, golden_inputs, golden_outputs
+from .golden import golden_calls, golden_inputs
 from .lowering import lower_schedule
 from .models import StableDiffusion
 from .models.checkpoint import FLOATS
 from .onnx_from_trace import tensor_type
 from .passes.extract import Subgraph
 from .passes.precision import all_nodes, nodes_of_kinds
+from .recorded_run import EagerCalls, golden_run, record_run, without_network
 from .rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
 from .rehearsal_file import read_rehearsal, write_rehearsal
-from .repair import repair
 from .request import ExportRequest
 from .settings import SETTINGS_FILE, settings_text
 from .stages import StageFactory, StageId, is_half
 from .tables import time_tables
 from .toolchain import toolchain
-from .verify import verify
 from .weights import write_weights
 from .work import Progress, Task, Work
 
@@ -44,33 +42,15 @@ OUTPUTS_FILE = "outputs.safetensors"
 
 def compile_bundle(
     request: ExportRequest, content: Content, cache: Cache, report: Progress
-) -> BundleContent:
+) -> tuple[BundleContent, Mapping[str, EagerCalls]]:
     """Everything that goes into the bundle of a model folder with this content.
 
     What is done already comes from `cache`.
+
+    And, for each plan of which a whole run was recorded, what makes its eager calls again.
     """
-    return _Compilation(request, content, cache, report).content()
-
-
-def verify_draft(bundle: Bundle, request: ExportRequest, report: Progress) -> None:
-    """Refuse a bundle that does not play what the eager run gave; raises `ExportError`.
-
-    Only on the CPU: backends of a GPU are verified where there is one, by `keepstep verify`.
-    """
-    if request.verify == "none" or "onnxruntime" not in [b.backend for b in request.builders]:
-        return
-    for i, plan in enumerate(bundle.plans):
-        report(f"verify {plan}", i, len(bundle.plans))
-        verdict = verify(bundle, plan, "onnxruntime")
-        if not verdict.good:
-            report(f"look for a repair of {plan}", i, len(bundle.plans))
-            kinds = repair(bundle, verdict)
-            way_out = (
-                f"export with {' '.join(f'--float32 {kind}' for kind in kinds)}, which repairs it"
-                if kinds
-                else "export with --dtype float32, or look into it with --verify none"
-            )
-            raise ExportError(f"{verdict.sentence}; nothing was written: {way_out}")
+    compilation = _Compilation(request, content, cache, report)
+    return compilation.content(), compilation.eager_calls()
 
 
 class _Compilation:
@@ -128,7 +108,9 @@ class _Compilation:
             for draft, rehearsal in zip(self.drafts, rehearsals, strict=False)
         }
         for draft in self.drafts if request.verify == "run" else ():
-            golden[draft.name] |= self._run_eagerly(draft)
+            plan, of_stages = plans[draft.name], golden[draft.name]
+            run = golden_run(self._run_eagerly(draft), plan)
+            golden[draft.name] = without_network(of_stages, plan) | run
         files = {path: blob for c in compiled.values() for path, blob in c.files.items()}
         if not request.embedded:
             files[WEIGHTS_FILE] = self._weights_file()
@@ -146,6 +128,13 @@ class _Compilation:
             texts=texts,
             tokenizers=tokenizers,
         )
+
+    def eager_calls(self) -> dict[str, EagerCalls]:
+        """By plan. They hold no weights: the model is loaded anew if it comes to that."""
+        request = self.request
+        load = partial(models.load, self.checkpoint.folder, request.height, request.width)
+        drafts = self.drafts if request.verify == "run" else ()
+        return {draft.name: EagerCalls(load, draft.entry, draft.inputs) for draft in drafts}
 
     @cached_property
     def rehearsals(self) -> list[Rehearsal]:
@@ -230,7 +219,7 @@ class _Compilation:
         self.work.start(f"run {draft.name} eagerly")
 
         def make(folder: Path) -> Files:
-            outputs = golden_outputs(self._loaded, draft.entry, draft.inputs, self.work.within)
+            outputs = record_run(self._loaded, draft.entry, draft.inputs, self.work.within)
             save_arrays(folder / OUTPUTS_FILE, outputs)
             return {OUTPUTS_FILE: folder / OUTPUTS_FILE}
 

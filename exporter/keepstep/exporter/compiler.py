@@ -83,13 +83,14 @@ def export(
         if entry := opened.get("export", key):
             report("from the cache", 0, 1)
             return restore_bundle(entry.files, out)
-        from .compilation import compile_bundle, verify_draft
+        from .compilation import compile_bundle
+        from .draft_check import verify_draft
 
         def check(draft: Bundle) -> None:
-            verify_draft(draft, request, report)
+            verify_draft(draft, request, eager_calls, report)
             check_same(model_content, opened)
 
-        content = compile_bundle(request, model_content, opened, report)
+        content, eager_calls = compile_bundle(request, model_content, opened, report)
         bundle = write_bundle(content, out, check)
         files: dict[str, bytes | Path | Blob] = {
             path: (bundle.path / path).read_bytes()

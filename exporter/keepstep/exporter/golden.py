@@ -18,7 +18,7 @@ from keepstep.runtime.plan import Plan
 from .lowering import LoweredSchedule
 from .models import StableDiffusion, of_guidance
 from .pruning.level import pruned_level
-from .reference import run_eagerly
+from .reference import Network, run_eagerly
 from .rehearsal import Rehearsal
 
 PROMPT = "a red apple"
@@ -71,8 +71,9 @@ def golden_outputs(
     entry: LoweredSchedule,
     inputs: Mapping[str, np.ndarray],
     progress: Callable[[int, int], None],
+    network: Network | None = None,
 ) -> dict[str, np.ndarray]:
-    """What the whole run must give. `model` has its weights."""
+    """What the whole run must give. `model` has its weights; `network` makes the predictions."""
     batch = len(inputs["noise"])
     extra, picture = inputs.get("selection_noise"), inputs.get("init_image")
     run = run_eagerly(
@@ -84,5 +85,6 @@ def golden_outputs(
         None if extra is None else torch.from_numpy(extra),
         progress,
         init_image=None if picture is None else torch.from_numpy(picture),
+        network=network,
     )
     return {"outputs.latents": run.latents, "outputs.image": run.image}

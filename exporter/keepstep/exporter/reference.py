@@ -22,10 +22,10 @@ from .models.checkpoint import quiet
 from .models.modules import unet_arguments
 from .models.unet import branch_of, cut_path
 from .pruning.attach import CallContext, pruned
-from .pruning.dato import count_tokens
+from .pruning.dato import TokenCounts, count_tokens
 from .pruning.level import pruned_level
 from .sampler import scheduler_from
-from .schedule import Call, Schedule, first_step
+from .schedule import Call, Prune, Schedule, first_step
 
 Told = Mapping[str, Any]  # what the UNet is told of the prompt, as keyword arguments
 
@@ -66,13 +66,15 @@ def run_eagerly(
     progress: Callable[[int, int], None] | None = None,
     init_image: Tensor | None = None,
     clock: Callable[[], float] = time.perf_counter,
+    network: Network | None = None,
 ) -> EagerRun:
     """Sample with `schedule`.
 
     noise (B, C, h, w), conditions as `model.embed` gives them (the negative ones are left out in a
     schedule without guidance), selection_noise (R, B, N) for the R calls that run, init_image uint8
     (B, H, W, 3) if the sampler has a strength; wherever and in whatever float they are. `clock`
-    gives seconds; for times of calls on a GPU it waits for them.
+    gives seconds; for times of calls on a GPU it waits for them. `network` makes the predictions:
+    the model, if not given.
     """
     device, dtype = model.unet.device, model.unet.dtype
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
@@ -90,7 +92,7 @@ def run_eagerly(
     told = unet_arguments(
         {name: c.to(device, dtype) for name, c in of_guidance(conditions, guided).items()}
     )
-    network = _Network(model, schedule)
+    network = network or Network(model, schedule)
     prediction = torch.zeros_like(noise)
     for k, (call, t) in enumerate(zip(calls, timesteps, strict=True)):
         start = clock()
@@ -133,7 +135,7 @@ def _from_image(
     return timesteps, scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(noise)))
 
 
-class _Network:
+class Network:
     """The UNet with its cached features and the predictions that token scores are made of."""
 
     def __init__(self, model: StableDiffusion, schedule: Schedule) -> None:
@@ -150,17 +152,26 @@ class _Network:
         self, call: Call, sample: Tensor, t: Tensor, told: Told, extra: Tensor | None
     ) -> Tensor:
         """One full or shallow call on sample (HB, C, h, w), of H halves of guidance."""
+        prediction = self.predict(call, sample, t, told, extra)
+        self.last = [*self.last[-1:], prediction.chunk(2 if self.guided else 1)[0]]
+        self.runs += 1
+        return prediction
+
+    def predict(
+        self, call: Call, sample: Tensor, t: Tensor, told: Told, extra: Tensor | None
+    ) -> Tensor:
+        """What the UNet gives."""
         unet = self.model.unet
         with pruned(unet, self._context(call, sample, extra)):
             if call.kind == "shallow":
                 assert self.cut and self.cached is not None
                 branch = branch_of(unet, self.cut)
-                prediction = _shallow(unet, sample, t, told, self.cached, branch)
-            else:
-                prediction = self._full(sample, t, told)
-        self.last = [*self.last[-1:], prediction.chunk(2 if self.guided else 1)[0]]
-        self.runs += 1
-        return prediction
+                return _shallow(unet, sample, t, told, self.cached, branch)
+            return self._full(sample, t, told)
+
+    def context(self, prune: Prune, counts: TokenCounts) -> CallContext:
+        """What selects tokens in one call."""
+        return CallContext(prune, counts)
 
     def _full(self, sample: Tensor, t: Tensor, told: Told) -> Tensor:
         kept: list[Tensor] = []
@@ -196,7 +207,7 @@ class _Network:
         if extra is not None and call.prune.alpha:
             score = score + call.prune.alpha * extra.to(sample.device)
         counts = count_tokens(call.prune, rows, columns, self.schedule.name)
-        context = CallContext(call.prune, counts)
+        context = self.context(call.prune, counts)
         context.begin(score)
         return context
 

@@ -1,4 +1,4 @@
-"""The smallest change of precision that lets a departing stage give what it must.
+"""The smallest change of precision that lets a departing call give what it must.
 
 Tried on the stage's own ONNX file with ONNX Runtime: kinds of operations are put into float32,
 the cheapest kind first, until the golden values come out.
@@ -13,32 +13,39 @@ import numpy as np
 import onnx_ir as ir
 
 from keepstep.runtime import Bundle
+from keepstep.runtime.backends import backend
 from keepstep.runtime.constants import constant_part, host_array
 from keepstep.runtime.plan import Plan
 
-from .values import put, rows, start_values
-from .verify import StageVerdict, Verdict, distance, golden_inputs, recorded_calls
+from .values import rows
+from .verdict import CallVerdict, Verdict
+from .verify import SELECTING, judged, walk
 
 # Kinds of operations, the cheapest to have in float32 first; names are those of `--float32`.
 KINDS = ("attention", "linear", "convolution")
 
 
 def repair(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
-    """Kinds of operations that repair the first departing stage in float32; None if none do.
+    """Kinds of operations that repair the first departing call in float32; None if none do.
 
     Only float16 is tried: it is what overflows, and what ONNX Runtime has kernels for.
     """
-    stage = verdict.departing
-    if stage is None or bundle.manifest.model.get("dtype") != "float16":
+    call = verdict.departing
+    if call is None or bundle.manifest.model.get("dtype") != "float16":
         return None
     plan = bundle.plan(verdict.plan)
-    engine = plan.stages[stage.stage].engines.get("onnxruntime")
+    engine = plan.stages[call.stage].engines.get("onnxruntime")
     if engine is None:
         return None
+    feeds, golden = _feeds(bundle, plan, call), bundle.golden(plan.name)
+    outputs = [*plan.stages[call.stage].outputs]
     for kinds in (*((kind,) for kind in KINDS), KINDS):
         model = ir.load(bundle.file(engine))
         widen(model, kinds)
-        if _error(bundle, plan, stage, model) <= stage.tolerance:
+        found = _session(bundle, plan, call.stage, model).run(outputs, feeds)
+        untouched = call.tolerance < SELECTING  # by ties of earlier calls
+        given = dict(zip(outputs, found, strict=True))
+        if judged(plan, call.call, given, golden, "float16", untouched).good:
             return kinds
     return None
 
@@ -81,27 +88,24 @@ def _kind(node: ir.Node) -> str | None:
     return None
 
 
-def _error(bundle: Bundle, plan: Plan, stage: StageVerdict, model: ir.Model) -> float:
-    """Of the departing tensor, when `model` runs in place of the stage's engine."""
+def _feeds(bundle: Bundle, plan: Plan, call: CallVerdict) -> dict[str, np.ndarray]:
+    """What the departing call is given."""
+    signature = plan.stages[call.stage]
     golden = bundle.golden(plan.name)
-    values = start_values(plan, golden_inputs(golden))
-    recorded = recorded_calls(golden)
-    for i, expected in recorded.items():
-        if i < stage.call:
-            put(plan, i, expected, values)
-    call, signature = plan.calls[stage.call], plan.stages[stage.stage]
+    session = backend("onnxruntime").open(bundle, plan, None)
+    try:
+        values = next(values for i, values, _ in walk(plan, golden, session) if i == call.call)
+    finally:
+        session.close()
     feeds: dict[str, np.ndarray] = {}
-    for tensor, binding in call.reads.items():
+    for tensor, binding in plan.calls[call.call].reads.items():
         type_ = signature.inputs[tensor]
         feeds[tensor] = (
             rows(values[binding.value], binding, type_)
             if binding.value in values
             else host_array(bundle, plan, constant_part(binding, type_))
         )
-    session = _session(bundle, plan, stage.stage, model)
-    (found,) = session.run([stage.tensor], feeds)
-    wanted = recorded[stage.call][stage.tensor]
-    return distance(found, wanted, signature.outputs[stage.tensor].dtype)
+    return feeds
 
 
 def _session(bundle: Bundle, plan: Plan, stage: str, model: ir.Model) -> Any:

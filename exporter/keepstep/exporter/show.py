@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from keepstep.runtime.rules_values import range_text
 
 from .schedule import LETTER_OF, Repeat, Schedule
 from .terminal import words
-from .verify import Verdict
+from .verdict import CallVerdict, Verdict
 
 STYLES = {"F": "bold white on blue", "s": "black on cyan", ".": "bright_black"}
 LEGEND = "F full, s shallow, . skipped"
@@ -108,26 +108,51 @@ def schedule_entry(schedule: Schedule) -> dict[str, Any]:
 
 def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[str, object]:
     """A verdict, ready for JSON."""
-    return {**asdict(verdict), "good": verdict.good, "repaired_by": repaired_by}
+    return {
+        "plan": verdict.plan,
+        "backend": verdict.backend,
+        "good": verdict.good,
+        "sentence": verdict.sentence,
+        "stages": [asdict(stage) for stage in verdict.stages],
+        "run": verdict.run and asdict(verdict.run),
+        "repaired_by": repaired_by,
+    }
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
-    """What `keepstep verify` found: every stage by itself, then the whole run."""
+    """What `keepstep verify` found: the worst call of every stage, then the whole run."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black")
     for heading in ("plan", "backend", "what", "relative error", "at most", "", "worst tensor"):
         table.add_column(heading, no_wrap=True)
+    table.add_column("decided by rounding")
     for verdict in verdicts:
         first = (verdict.plan, verdict.backend)
-        lines = [(s.stage, s.tensor, s.error, s.tolerance) for s in verdict.stages]
-        if verdict.error is not None:
-            lines.append(("the whole run", "latents", verdict.error, verdict.tolerance))
-        for what, tensor, error, tolerance in lines:
-            good = error <= tolerance
-            mark = Text("good", "green") if good else Text("departs", "red")
-            numbers = (f"{error:.1e}", f"{tolerance:g}")
-            table.add_row(*first, what, *numbers, mark, _ending(tensor, 48))
+        for stage in verdict.stages:
+            ties = stage.fault or tokens_decided(c for c in verdict.calls if c.stage == stage.stage)
+            numbers = _against(stage.error, stage.tolerance, stage.good)
+            table.add_row(*first, stage.stage, *numbers, _ending(stage.tensor, 48), ties)
             first = ("", "")
+        if run := verdict.run:
+            numbers = _against(run.replayed, run.replayed_tolerance)
+            table.add_row(*first, "played at once", *numbers, "beside its calls one by one", "")
+            what = "latents" if run.tolerance else "latents, not judged: it hangs on ties"
+            table.add_row("", "", "the whole run", *_against(run.error, run.tolerance), what, "")
     return table
+
+
+def tokens_decided(calls: Iterable[CallVerdict]) -> str:
+    """How many tokens rounding decided otherwise than in the eager run; empty for none."""
+    seen = [*calls]
+    undecided = sum(call.undecided for call in seen)
+    return f"{undecided} of {sum(call.tokens for call in seen)} tokens" if undecided else ""
+
+
+def _against(error: float, most: float | None, good: bool | None = None) -> tuple[str, str, str]:
+    """An error, what it may be at most, and whether that is so; nothing where it is not judged."""
+    if most is None:
+        return f"{error:.1e}", "", ""
+    good = error <= most if good is None else good
+    return f"{error:.1e}", f"{most:g}", "[green]good[/]" if good else "[red]departs[/]"
 
 
 def _ending(name: str, length: int) -> str:

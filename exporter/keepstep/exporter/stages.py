@@ -6,6 +6,7 @@ are subgraphs of that one trace.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 
@@ -22,8 +23,9 @@ from .passes.extract import Subgraph, extract
 from .passes.hoist import frontier
 from .pruning.attach import CallContext, pruned
 from .pruning.dato import TokenCounts, count_tokens
-from .pruning.level import PrunedLevel, pruned_level
+from .pruning.level import PrunedLevel, pruned_blocks, pruned_level
 from .schedule import Call, Prune, Schedule
+from .selection_check import SELECTION
 from .trace import Trace, trace
 
 TIMESTEP = ("timestep",)
@@ -196,11 +198,16 @@ class StageFactory:
 
     def _network(self, variant: NetworkVariant) -> StageSource:
         """The full or shallow stage: prompt and timestep hoisted, cut where features are cached."""
-        traced, hoisted = self._network_trace(variant.prune, variant.window, self._afresh(variant))
+        traced, hoisted, blocks = self._network_trace(
+            variant.prune, variant.window, self._afresh(variant)
+        )
         told = {*self.conditions, *TIMESTEP}
         inputs = {n: name for name, n in traced.inputs.items() if name not in told}
         inputs |= hoisted
         outputs = {traced.outputs[0]: "prediction"}
+        run = self._blocks_run(variant)
+        marks = zip(blocks, traced.outputs[1:], strict=True)
+        outputs |= {node: f"{SELECTION}{block}" for block, node in marks if block in run}
         if variant.cut:
             cached = cut_node(traced, f"unet.{variant.cut}")
             if variant.kind == "full":
@@ -218,7 +225,7 @@ class StageFactory:
         return self._hoisted("time", TIMESTEP)
 
     def _hoisted(self, name: str, told: tuple[str, ...]) -> StageSource:
-        traced, hoisted = self._network_trace(None, WINDOW_STEP, None)
+        traced, hoisted, _ = self._network_trace(None, WINDOW_STEP, None)
         inputs = {traced.inputs[name]: name for name in told}
         outputs = {node: n for node, n in hoisted.items() if n.startswith(f"{name}.")}
         return StageSource(name, extract(traced, inputs, outputs))
@@ -244,8 +251,9 @@ class StageFactory:
 
     def _trace_network(
         self, prune: Prune | None, window: int, select_after: str | None
-    ) -> tuple[Trace, dict[fx.Node, str]]:
-        """The traced network call and the values that are hoisted out of it, by name."""
+    ) -> tuple[Trace, dict[fx.Node, str], tuple[int, ...]]:
+        """The traced network call, the values that are hoisted out of it, by name, and the
+        blocks that select tokens."""
         model, b = self.model, self.batch
         inputs = self._loop_inputs(window) | {"timestep": torch.zeros(1)}
         inputs |= {name: torch.zeros(shape) for name, shape in self.conditions.items()}
@@ -269,7 +277,13 @@ class StageFactory:
         colours = colour(traced)
         hoisted = frontier(traced, colours, self.conditions, "prompt")
         hoisted |= frontier(traced, colours, TIMESTEP, "time")
-        return traced, hoisted
+        return traced, hoisted, tuple(context.made if context else ())
+
+    def _blocks_run(self, variant: NetworkVariant) -> Collection[int]:
+        """The pruned blocks that the stage runs."""
+        unet = self.model.unet
+        cut = variant.cut if variant.kind == "shallow" else None
+        return pruned_blocks(unet, branch_of(unet, cut) if cut else None)
 
     def _afresh(self, variant: NetworkVariant) -> str | None:
         """Where a shallow call begins to select, if it shares its first block's selection.

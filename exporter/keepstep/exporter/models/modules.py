@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..pruning.attach import CallContext
 from ..pruning.dato import change_of_tokens
+from ..pruning.marks import marks_of
 
 
 def combine(noise: Tensor, history: Tensor, coef: Tensor, guidance_scale: Tensor | None) -> Tensor:
@@ -163,7 +164,10 @@ class Encoder(nn.Module):
 
 
 class NetworkCall(nn.Module):
-    """One call of the network: (1, H, B, C, h, w) predictions in float32, before guidance."""
+    """One call of the network: (1, H, B, C, h, w) predictions in float32, before guidance.
+
+    Behind them, the marks (HB, N) of every selection of tokens that it made (`pruning.marks`).
+    """
 
     def __init__(self, unet: UNet2DConditionModel, context: CallContext | None) -> None:
         super().__init__()
@@ -180,7 +184,7 @@ class NetworkCall(nn.Module):
         score_weights: Tensor | None = None,
         selection_noise: Tensor | None = None,
         **conditions: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, ...]:
         """score_weights (1, 2) are γ and α of this call; selection_noise is (1, B, N).
 
         conditions are what the network is told of the prompt (`StableDiffusion.conditions`).
@@ -201,7 +205,9 @@ class NetworkCall(nn.Module):
         with _one_timestep(self.unet):
             arguments = unet_arguments(conditions)
             prediction: Tensor = self.unet(sample, timestep, **arguments, return_dict=False)[0]
-        return prediction.reshape(1, halves, *noise.shape)
+        made = self.context.made.values() if self.context else ()
+        marks = (marks_of(selection, self.context.counts) for selection in made if self.context)
+        return prediction.reshape(1, halves, *noise.shape), *marks
 
 
 @contextmanager

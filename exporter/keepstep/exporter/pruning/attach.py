@@ -20,29 +20,35 @@ class CallContext:
 
     `begin` is called once a network call; with `similarity: call` the first block that runs
     selects and the others use its selection, else every block selects for itself.
+    `made` has the selections of the call so far, by the number of the block that selected.
     """
 
     def __init__(self, prune: Prune, counts: TokenCounts) -> None:
         self.prune = prune
         self.counts = counts
+        self.made: dict[int, Selection] = {}
         self._score: Tensor | None = None
         self._shared: Selection | None = None
 
     def begin(self, score: Tensor) -> None:
         """Start a network call with scores (B, N)."""
-        self._score, self._shared = score, None
+        self._score, self._shared, self.made = score, None, {}
 
     def forget_selection(self) -> None:
         """Make the next block the first one: what runs before it is not part of this call."""
         self._shared = None
 
-    def selection(self, x: Tensor) -> Selection:
-        """The tokens kept in the block whose input is x (HB, N, C)."""
+    def selection(self, block: int, x: Tensor) -> Selection:
+        """The tokens kept in block number `block`, whose input is x (HB, N, C)."""
         assert self._score is not None, "a pruned block ran outside of a network call"
         if self._shared is not None and self.prune.similarity == "call":
             return self._shared
-        self._shared = select(x, self._score, self.counts, self.prune.recover)
+        self._shared = self.made[block] = self.choose(block, x, self._score)
         return self._shared
+
+    def choose(self, block: int, x: Tensor, score: Tensor) -> Selection:
+        """Select: what a block does that does not share another one's selection."""
+        return select(x, score, self.counts, self.prune.recover)
 
 
 @dataclass
@@ -51,6 +57,7 @@ class _PrunedProcessor:
 
     inner: Callable[..., Tensor]
     context: CallContext
+    block: int
     block_input: Tensor | None = None
 
     def watch(self, _module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -59,7 +66,7 @@ class _PrunedProcessor:
 
     def __call__(self, attn: nn.Module, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         assert self.block_input is not None
-        selection = self.context.selection(self.block_input)
+        selection = self.context.selection(self.block, self.block_input)
         kept = gather_tokens(hidden_states, selection.kept)
         return gather_tokens(self.inner(attn, kept, *args, **kwargs), selection.source)
 
@@ -69,9 +76,9 @@ def pruned(unet: UNet2DConditionModel, context: CallContext | None) -> Iterator[
     """While active, `pruned_blocks` attend only over the tokens that `context` selects."""
     undo: list[Callable[[], None]] = []
     try:
-        for block in pruned_blocks(unet) if context else ():
+        for number, block in pruned_blocks(unet).items() if context else ():
             assert context is not None
-            processor = _PrunedProcessor(block.attn1.processor, context)
+            processor = _PrunedProcessor(block.attn1.processor, context, number)
             hook = block.norm1.register_forward_pre_hook(processor.watch)
             undo.append(hook.remove)
             undo.append(lambda b=block, p=processor.inner: b.attn1.set_processor(p))  # type: ignore[misc]

@@ -144,8 +144,8 @@ def _split_by_patch(score: Tensor, counts: TokenCounts) -> tuple[Tensor, Tensor,
     every token its place in the two lists laid end to end (B, N).
     """
     device, b, size = score.device, score.shape[0], counts.patch**2
-    tokens = _by_patch(torch.arange(counts.tokens, device=device)[None], counts)
-    cells = _by_patch(score, counts)
+    tokens = by_patch(torch.arange(counts.tokens, device=device)[None], counts)
+    cells = by_patch(score, counts)
     best, winner = cells[..., 0], torch.zeros_like(cells[..., 0], dtype=torch.int64)
     for i in range(1, size):  # an argmax whose ties go to the lowest index on every backend
         better = cells[..., i] > best
@@ -171,7 +171,7 @@ def _split_by_patch(score: Tensor, counts: TokenCounts) -> tuple[Tensor, Tensor,
     return base, candidates, place.index_select(1, cell_of_token.reshape(-1))
 
 
-def _by_patch(grid: Tensor, counts: TokenCounts) -> Tensor:
+def by_patch(grid: Tensor, counts: TokenCounts) -> Tensor:
     """Tokens in raster order (B, N) → by patch (B, base, patch²), raster order within it."""
     p = counts.patch
     rows, columns = counts.height // p, counts.width // p

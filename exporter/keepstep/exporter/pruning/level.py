@@ -40,15 +40,25 @@ def pruned_level(unet: UNet2DConditionModel) -> PrunedLevel | None:
     return PrunedLevel(min(levels), levels[min(levels)]) if levels else None
 
 
-def pruned_blocks(unet: UNet2DConditionModel) -> list[BasicTransformerBlock]:
-    """The transformer blocks in which tokens are pruned, in order of execution."""
+def pruned_blocks(
+    unet: UNet2DConditionModel, branch: int | None = None
+) -> dict[int, BasicTransformerBlock]:
+    """The transformer blocks in which tokens are pruned, in order of execution, by number.
+
+    branch   only those that the shallow calls of this branch run; the numbers stay the same
+    """
     level = pruned_level(unet)
-    return [
-        module
-        for path in (level.transformers if level else ())
+    blocks = [
+        (module, least)
+        for path, least in (level.transformers if level else {}).items()
         for module in unet.get_submodule(path).modules()
         if isinstance(module, BasicTransformerBlock)
     ]
+    return {
+        number: module
+        for number, (module, least) in enumerate(blocks)
+        if branch is None or branch >= least
+    }
 
 
 def _transformers(unet: UNet2DConditionModel) -> dict[str, int]:
