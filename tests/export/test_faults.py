@@ -65,12 +65,26 @@ def test_a_fault_of_a_bundle_is_refused_at_its_place(
         assert f"call {call}, stage '{departing.stage}'" in verdict.sentence
 
 
+FULL, SHALLOW = "full-dato0.4", "shallow-dato0.4"
 SELECTS = "selects other tokens"
-MISTAKES: dict[str, tuple[Any, str, object, str]] = {
-    "guidance halves exchanged": (modules, "unet_arguments", faulty.halves_exchanged, SELECTS),
-    "a gather by one": (attach, "gather_tokens", faulty.one_further, SELECTS),
-    "a wrong K": (attach, "select", faulty.one_more, "keeps 153 of 256 tokens"),
-    "scores of the wrong half": (stages, "NetworkCall", faulty.ScoresOfTheOtherHalf, "its score"),
+MISTAKES: dict[str, tuple[Any, str, object, str, str]] = {
+    "guidance halves exchanged": (
+        modules,
+        "unet_arguments",
+        faulty.halves_exchanged,
+        FULL,
+        SELECTS,
+    ),
+    "a gather by one": (attach, "gather_tokens", faulty.one_further, FULL, SELECTS),
+    "a wrong K": (attach, "select", faulty.one_more, FULL, "keeps 153 of 256 tokens"),
+    # The third call is the first with two predictions before it, so with scores.
+    "scores of the wrong half": (
+        stages,
+        "NetworkCall",
+        faulty.ScoresOfTheOtherHalf,
+        SHALLOW,
+        f"{SELECTS}.* its score is worse",
+    ),
 }
 
 
@@ -78,14 +92,14 @@ MISTAKES: dict[str, tuple[Any, str, object, str]] = {
 def test_a_fault_of_the_exporter_is_refused_at_its_place(
     fault: str, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    module, name, wrong, words = MISTAKES[fault]
+    module, name, wrong, stage, words = MISTAKES[fault]
     out, cache = tmp_path / "bundle", Cache(tmp_path / "cache")
     with faulty.tracing(module, name, wrong):
-        with pytest.raises(ExportError, match=f"stage 'full-dato0.4' .*{words}"):
+        with pytest.raises(ExportError, match=f"stage '{stage}' .*{words}"):
             export(small_folder, [faulty.schedule()], out, cache=cache)
         assert not out.exists()
         monkeypatch.setattr(draft_check, "verify_draft", lambda *_: None)
         bundle = export(small_folder, [faulty.schedule()], out, cache=cache)
     for verdict in refused(bundle, small_folder):
         assert verdict.departing
-        assert verdict.departing.stage == "full-dato0.4"
+        assert verdict.departing.stage == stage

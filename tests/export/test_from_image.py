@@ -95,7 +95,10 @@ def test_the_full_plan_equals_the_img2img_pipeline_of_diffusers(
 
 @pytest.mark.parametrize("name", [*STRENGTHS, *CALLS, "from-noise"])
 def test_every_plan_equals_the_eager_run_of_its_schedule(name: str, bundle: Bundle) -> None:
-    assert verify(bundle, name).error <= TOLERANCE
+    verdict = verify(bundle, name)
+    assert verdict.good, verdict.sentence
+    assert verdict.run
+    assert verdict.run.error <= TOLERANCE
 
 
 def test_a_run_leaves_no_trace_of_its_image(bundle: Bundle) -> None:

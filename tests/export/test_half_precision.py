@@ -21,7 +21,7 @@ from safetensors.numpy import load_file, save_file
 from keepstep.exporter import cli, compilation, export, verify
 from keepstep.exporter.errors import ExportError
 from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.verify import TOLERANCES
+from keepstep.exporter.verify import ONE_CALL
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import Plan
 
@@ -56,7 +56,7 @@ def half(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle
 def test_every_stage_gives_what_the_eager_float32_one_gives(half: Bundle) -> None:
     verdict = verify.verify(half, "cached")
     assert [s.stage for s in verdict.stages] == ["text", "prompt", "full", "shallow", "decode"]
-    assert all(s.error <= TOLERANCES["float16"] for s in verdict.stages)
+    assert all(s.error <= ONE_CALL["float16"] for s in verdict.stages)
 
 
 def test_the_picture_is_close_to_that_in_float32(half: Bundle, full: Bundle) -> None:

@@ -117,7 +117,7 @@ def test_every_pruned_block_attends_as_the_definition_says(
     model: StableDiffusion = request.getfixturevalue(name)
     prune = Prune(ratio=ratio, recover=recover, similarity=similarity)  # type: ignore[arg-type]
     score = random_score(model)
-    blocks = pruned_blocks(model.unet)
+    blocks = list(pruned_blocks(model.unet).values())
     with pruned(model.unet, begun(model, prune, score)), watched(blocks) as seen:
         model.unet(*unet_arguments(model))
     _, width = grid(model)
@@ -147,7 +147,7 @@ def test_only_self_attention_at_the_highest_resolution_that_has_any_sees_fewer_t
 ) -> None:
     model: StableDiffusion = request.getfixturevalue(name)
     blocks = [m for m in model.unet.modules() if isinstance(m, BasicTransformerBlock)]
-    top = pruned_blocks(model.unet)
+    top = list(pruned_blocks(model.unet).values())
     assert len(top) == 3, "one on the way down and two on the way up"
     assert len(blocks) > len(top)
     context = begun(model, Prune(ratio=0.5), random_score(model))
@@ -188,7 +188,7 @@ def test_the_unet_is_restored_even_after_an_exception(model: StableDiffusion, fa
             assert state_of(model.unet) != before
             if fails == "before the call":
                 raise _StopError
-            block = pruned_blocks(model.unet)[-1]
+            block = list(pruned_blocks(model.unet).values())[-1]
             hook = block.attn2.register_forward_pre_hook(stop) if fails != "not" else None
             try:
                 assert not torch.equal(model.unet(*arguments)[0], expected)

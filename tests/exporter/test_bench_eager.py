@@ -81,6 +81,7 @@ def toy_bundle(model: StableDiffusion, tmp_path: Path, dtype: str = "float32") -
         plans=("full",),
         plan=lambda name: SimpleNamespace(values=values),
         file=lambda path: file,
+        read=lambda path: b"{}",
         manifest=SimpleNamespace(model=about),
     )
 

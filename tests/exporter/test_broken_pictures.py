@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from keepstep.exporter.engine_from_onnx import BuildOptions, builder
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.models.modules import Decoder, combine
+from keepstep.exporter.models.modules import Decoder, LatentScale, combine
 from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
 from keepstep.exporter.passes.extract import Subgraph
 from keepstep.exporter.passes.precision import lower_precision
@@ -22,13 +21,12 @@ from keepstep.exporter.stages import StageFactory
 from keepstep.exporter.weights import make_weight
 
 WINDOW = 2
+SCALE = LatentScale(0.5)
 BIAS = "vae.decoder.conv_out.bias"
 
 
 class Drawn:
     """A VAE whose pictures are given."""
-
-    config = SimpleNamespace(scaling_factor=0.5)
 
     def __init__(self, pictures: Tensor) -> None:
         self._pictures = pictures
@@ -51,7 +49,7 @@ def test_of_a_batch_the_picture_that_is_none_is_told_alone(bad: list[float]) -> 
     pictures = torch.rand(3, 3, 8, 8) * 2 - 1
     pictures[1].view(-1)[: len(bad)] = torch.tensor(bad)
     given = arguments(3, (4, 2, 2))
-    latents, picture = Decoder(Drawn(pictures))(*given)  # type: ignore[arg-type]
+    latents, picture = Decoder(Drawn(pictures), SCALE)(*given)  # type: ignore[arg-type]
     expected = combine(*given)
     assert torch.isnan(latents[1]).all()
     assert torch.equal(latents[[0, 2]], expected[[0, 2]])
@@ -60,7 +58,8 @@ def test_of_a_batch_the_picture_that_is_none_is_told_alone(bad: list[float]) -> 
 
 def test_a_picture_far_beyond_its_range_is_still_one() -> None:
     given = arguments(1, (4, 2, 2))
-    latents, _ = Decoder(Drawn(torch.full((1, 3, 64, 64), -1e30)))(*given)  # type: ignore[arg-type]
+    far = torch.full((1, 3, 64, 64), -1e30)
+    latents, _ = Decoder(Drawn(far), SCALE)(*given)  # type: ignore[arg-type]
     assert torch.equal(latents, combine(*given))
 
 

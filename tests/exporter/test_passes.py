@@ -100,7 +100,7 @@ def test_prompt_timestep_and_full_parts_together_are_the_eager_call(
     )
     taken = {k: v for k, v in values.items() if k not in ("score_weights", "selection_noise")}
     with torch.no_grad():
-        expected = NetworkCall(model.unet, None)(**taken)
+        (expected,) = NetworkCall(model.unet, None)(**taken)
     hook.remove()
     found = run_stage(factory.model, factory.network(full), hoisted(factory, values))
     assert set(found) == {"prediction", "cached"}
