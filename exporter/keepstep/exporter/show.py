@@ -46,10 +46,10 @@ def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
             str(stage["weights"]),
             ", ".join(stage["engines"]),
         )
-    values = Table(box=None, padding=(0, 2), header_style="bright_black")
+    values = Table(box=None, padding=(0, 1), header_style="bright_black")
     for heading in ("value", "", "dtype", "shape", ""):
-        values.add_column(heading)
-    for role, label in (("inputs", "input"), ("feeds", "optional input"), ("outputs", "output")):
+        values.add_column(heading, overflow="fold")
+    for role, label in (("inputs", "input"), ("feeds", "optional"), ("outputs", "output")):
         for name, tensor in plan[role].items():
             range_ = range_text(tensor["range"]) if "range" in tensor else ""
             shape = str(tuple(tensor["shape"]))
@@ -114,6 +114,7 @@ def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[s
         "good": verdict.good,
         "sentence": verdict.sentence,
         "stages": [asdict(stage) for stage in verdict.stages],
+        "calls": [asdict(call) for call in verdict.calls],
         "run": verdict.run and asdict(verdict.run),
         "repaired_by": repaired_by,
     }
@@ -124,13 +125,13 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black")
     for heading in ("plan", "backend", "what", "relative error", "at most", "", "worst tensor"):
         table.add_column(heading, no_wrap=True)
-    table.add_column("decided by rounding")
+    table.add_column("ties", no_wrap=True)
     for verdict in verdicts:
         first = (verdict.plan, verdict.backend)
         for stage in verdict.stages:
-            ties = stage.fault or tokens_decided(c for c in verdict.calls if c.stage == stage.stage)
+            ties = tokens_decided(c for c in verdict.calls if c.stage == stage.stage)
             numbers = _against(stage.error, stage.tolerance, stage.good)
-            table.add_row(*first, stage.stage, *numbers, _ending(stage.tensor, 48), ties)
+            table.add_row(*first, stage.stage, *numbers, _ending(stage.tensor, 40), ties)
             first = ("", "")
         if run := verdict.run:
             numbers = _against(run.replayed, run.replayed_tolerance)
@@ -147,12 +148,15 @@ def tokens_decided(calls: Iterable[CallVerdict]) -> str:
     return f"{undecided} of {sum(call.tokens for call in seen)} tokens" if undecided else ""
 
 
-def _against(error: float, most: float | None, good: bool | None = None) -> tuple[str, str, str]:
+def _against(
+    error: float, most: float | None, good: bool | None = None
+) -> tuple[str, str, RenderableType]:
     """An error, what it may be at most, and whether that is so; nothing where it is not judged."""
     if most is None:
         return f"{error:.1e}", "", ""
     good = error <= most if good is None else good
-    return f"{error:.1e}", f"{most:g}", "[green]good[/]" if good else "[red]departs[/]"
+    mark = Text("good", "green") if good else Text("departs", "red")
+    return f"{error:.1e}", f"{most:g}", mark
 
 
 def _ending(name: str, length: int) -> str:
