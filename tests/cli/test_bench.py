@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ from models_for_tests import write_model, write_xl_model
 from keepstep.exporter import export
 from keepstep.exporter.bench import Setting, benchmark, driver
 from keepstep.exporter.bench.cells import CompiledCell
-from keepstep.exporter.bench.eager import EagerCell, EagerModel, Place
+from keepstep.exporter.bench.eager import EagerModel, Place
 from keepstep.exporter.bench.equal_latency import Plain, plain_bundle
-from keepstep.exporter.bench.memory import peak_memory
+from keepstep.exporter.bench.footprint import Footprint
 from keepstep.exporter.bench.rows import Row
 from keepstep.exporter.conditioning import noise
 from keepstep.exporter.engine_from_onnx.onnxruntime import OnnxRuntimeBuilder
@@ -32,6 +31,7 @@ from keepstep.runtime import Bundle
 
 ROWS = [(plan, how) for plan in ("full", "dato-coco") for how in ("eager", "onnxruntime")]
 STEPS = 2
+TWO_PLANS = Footprint(one=45_000_000, two=67_800_000)
 PLAIN = Plain(
     "dato-coco", "onnxruntime", Sampler(scheduler="PNDMScheduler", steps=STEPS), 3, 1.0, 1.0
 )
@@ -47,6 +47,7 @@ def data_of(keepstep: Command, bundle: Path, *more: object) -> Any:
 def quick_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Peaks are measured by processes of their own, which `test_peak_memory…` looks at."""
     monkeypatch.setattr(driver, "peak_memory", lambda cell: 123_000_000)
+    monkeypatch.setattr(driver, "footprint", lambda cell: None if cell.model else TWO_PLANS)
 
 
 @pytest.fixture
@@ -76,6 +77,7 @@ def test_bench_measures_every_plan_compiled_and_eager_and_plain_steps(
         assert 0 < row["loop_seconds"]["median"] < row["seconds"]["median"]
         assert row["seconds"]["fastest"] <= row["seconds"]["median"] <= row["seconds"]["slowest"]
         assert row["peak_bytes"] == 123_000_000
+        assert row["memory"] == (None if row["how"] == "eager" else vars(TWO_PLANS))
         assert row["device_bytes"] == 0
         assert {"full", "decode"} <= row["call_seconds"].keys()
         assert ("shallow" in row["call_seconds"]) == (row["plan"] == "dato-coco")
@@ -129,6 +131,8 @@ def test_bench_shows_tables_with_a_line_for_every_row(keepstep: Command, bundle:
     cost = next(i for i, line in enumerate(lines) if "÷ ideal" in line)
     assert [line.split()[0] for line in lines[cost + 1 : cost + 3]] == ["full", "dato-coco"]
     assert "123.0 MB" in lines[cost + 1]
+    assert "45.0 MB, 67.8 MB" in lines[cost + 1]
+    assert "memory" in lines[cost]
     assert all(len(line) <= 130 for line in outcome.out.splitlines())
 
 
@@ -242,7 +246,7 @@ def test_a_backend_is_measured_once_however_often_it_is_given(
     twice = ["--backend", "onnxruntime"] * 2
     rows = data_of(keepstep, bundle, "--no-peaks", *twice)["rows"]
     assert [row["how"] for row in rows] == ["onnxruntime"] * 2
-    assert [row["peak_bytes"] for row in rows] == [None] * 2
+    assert [(row["peak_bytes"], row["memory"]) for row in rows] == [(None, None)] * 2
 
 
 @pytest.mark.parametrize(
@@ -260,38 +264,3 @@ def test_a_folder_that_is_no_model_is_refused(
     keepstep: Command, bundle: Path, workplace: Path
 ) -> None:
     refused(keepstep("bench", bundle, "--model", workplace), "no model_index.json there")
-
-
-def test_peak_memory_is_that_of_the_playing_process_alone(bundle: Path) -> None:
-    """This process is larger than a player by PyTorch and all that was exported."""
-    cell = CompiledCell(Bundle.open(bundle), "full", "onnxruntime", Setting())
-    peak = peak_memory(cell)
-    assert "torch" in sys.modules
-    assert 20_000_000 < peak < own_peak()
-
-
-def own_peak() -> int:
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (peak if sys.platform == "darwin" else 1024 * peak) // 2
-
-
-def test_a_peak_that_cannot_be_measured_is_a_note(
-    bundle: Path, model: Path, tmp_path: Path
-) -> None:
-    """The process of its own finds no model; this one has loaded it before."""
-    opened = Bundle.open(bundle)
-    loaded = EagerModel(str(model), opened, Place("cpu", "float32"))
-    loaded.modules  # noqa: B018
-    loaded.folder = str(tmp_path / "gone")
-    setting = Setting(repeats=1, threads=1, equal_latency=False)
-    cells = [
-        EagerCell(opened, "full", loaded, setting),
-        CompiledCell(opened, "full", "onnxruntime", setting),
-    ]
-    report = driver.measured_report(opened, setting, cells, str(model))
-    assert report.rows[0].peak_bytes is None
-    assert report.rows[1].peak_bytes
-    (note,) = report.notes
-    assert note.startswith("the peak of memory of full, eager, was not measured")

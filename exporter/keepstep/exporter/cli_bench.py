@@ -31,9 +31,7 @@ def bench(
     eager: Annotated[
         bool, typer.Option(help="Run every schedule by PyTorch, too; needs --model.")
     ] = True,
-    peaks: Annotated[
-        bool, typer.Option(help="Measure peaks of memory, each in a process of its own.")
-    ] = True,
+    peaks: Annotated[bool, typer.Option(help="Measure memory, in processes of its own.")] = True,
     torch_compile: Annotated[
         bool, typer.Option(help="On a GPU, add what torch.compile makes of the full plan.")
     ] = True,

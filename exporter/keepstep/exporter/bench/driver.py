@@ -13,6 +13,7 @@ from ..work import Progress
 from .cells import Cell, CompiledCell, backends_for
 from .eager import COMPILED, EagerCell, EagerModel, usual_place
 from .equal_latency import Comparison, comparison, plain_bundle, plain_for
+from .footprint import footprint
 from .measure import Measured, measure
 from .memory import peak_memory
 from .report import Report
@@ -113,18 +114,18 @@ def _rows(
     report: Progress,
     notes: list[str],
 ) -> list[Row]:
-    """The lines of what was measured; `notes` is told of a peak that could not be."""
+    """The lines of what was measured; `notes` is told of memory that could not be."""
     rows = []
     for i, each in enumerate(measured):
-        what = "peak memory in a process of its own" if setting.peaks else "golden values"
+        what = "memory in a process of its own" if setting.peaks else "golden values"
         report(f"{what}: {each.cell.label}, {each.cell.how}", i, len(measured))
-        peak = None
+        peak = memory = None
         if setting.peaks:
             try:
-                peak = peak_memory(each.cell)
+                peak, memory = peak_memory(each.cell), footprint(each.cell)
             except KeepstepError as error:
                 notes.append(str(error))
-        rows.append(row_of(each, baseline, peak))
+        rows.append(row_of(each, baseline, peak, memory))
     return rows
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from keepstep.runtime import Bundle
@@ -20,18 +21,24 @@ def peak_memory(cell: Cell) -> int:
     Raises `KeepstepError` where that process fails.
     """
     arguments = [str(cell.bundle.path), cell.plan, cell.how, *([cell.model] if cell.model else [])]
+    return int(alone(__name__, arguments, f"the peak of memory of {cell.label}, {cell.how},"))
+
+
+def alone(module: str, arguments: Sequence[str], what: str) -> str:
+    """The last line that a module prints when it is run in a fresh process.
+
+    `what` is what it measures, for the `KeepstepError` where it fails.
+    """
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", __name__, *arguments],
+        [sys.executable, "-W", "ignore", "-m", module, *arguments],
         capture_output=True,
         text=True,
     )
-    if done.returncode:
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
         why = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise KeepstepError(
-            f"the peak of memory of {cell.label}, {cell.how}, was not measured: its process "
-            f"failed: {why}"
-        )
-    return int(done.stdout.split()[-1])
+        raise KeepstepError(f"{what} was not measured: its process failed: {why}")
+    return lines[-1]
 
 
 def _draw(bundle: str, plan: str, how: str, model: str | None) -> int:

@@ -178,8 +178,10 @@ def _numbers(report: Report) -> Iterator[str]:
     yield _table(("plan", "how", *COST), [[r.plan, r.how, *cost_cells(r)] for r in report.rows])
     yield (
         "<p>GMAC: multiply–accumulate operations of the loop. Ideal: the full plan’s loop, run "
-        "the same way, times the share of its operations that the schedule leaves. Golden: how "
-        "far latents are from those of the recorded eager run.</p></section>"
+        "the same way, times the share of its operations that the schedule leaves. Host: the most "
+        "of memory while a picture is drawn. Memory: of a plan that is ready, and of two, without "
+        "mapped files. Golden: how far latents are from those of the recorded eager run.</p>"
+        "</section>"
     )
 
 

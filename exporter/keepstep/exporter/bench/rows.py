@@ -9,6 +9,7 @@ import numpy as np
 
 from ..summary import loop_macs, step_counts
 from .eager import EAGER
+from .footprint import Footprint
 from .measure import Measured, Spread
 from .similarity import similarity
 
@@ -45,6 +46,7 @@ class Row:
     measured_over_ideal: float  # loop
     gains: Gains
     peak_bytes: int | None  # of host memory; None where that was not measured
+    memory: Footprint | None  # of players that are ready; None where that was not measured
     device_bytes: int | None  # of a GPU; None where that is not known
     psnr: float | None  # against the full plan's picture; None: the very same picture
     ssim: float
@@ -69,7 +71,12 @@ class Baseline:
         return Baseline(name, full, eager, compiled.runs[0].image)
 
 
-def row_of(measured: Measured, baseline: Baseline, peak_bytes: int | None) -> Row:
+def row_of(
+    measured: Measured,
+    baseline: Baseline,
+    peak_bytes: int | None,
+    memory: Footprint | None = None,
+) -> Row:
     """The line of one cell."""
     cell = measured.cell
     plan = cell.bundle.plan(cell.plan)
@@ -93,6 +100,7 @@ def row_of(measured: Measured, baseline: Baseline, peak_bytes: int | None) -> Ro
         measured_over_ideal=loop.median / ideal,
         gains=_gains(measured, baseline),
         peak_bytes=peak_bytes,
+        memory=memory,
         device_bytes=measured.runs[-1].device_bytes,
         psnr=psnr,
         ssim=ssim,

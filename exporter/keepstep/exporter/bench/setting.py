@@ -10,7 +10,7 @@ class Setting:
     """repeats         rounds over all cells
     eager_repeats   rounds in which cells of PyTorch take part; None: all, 0: none of them
     threads         CPU threads a launch; None: the backend's own choice
-    peaks           measure each cell's peak of host memory, in a process of its own
+    peaks           measure each cell's host memory, in processes of its own
     torch_compile   on a GPU, run the full plan as PyTorch compiles it, too: that takes minutes
     equal_latency   compare with plain sampling of fewer steps in the same time
     """

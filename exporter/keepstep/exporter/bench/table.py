@@ -17,11 +17,25 @@ from .report import Report
 from .rows import Row
 
 SPEED = ("s/image", "spread", "full", "shallow", "schedule", "compiling", "total", "PSNR", "SSIM")
-COST = ("launches", "loop s", "GMAC", "ideal s", "÷ ideal", "host", "GPU", "golden")
+COST = (
+    "launches",
+    "loop s",
+    "GMAC",
+    "ideal s",
+    "÷ ideal",
+    "host",
+    "memory",
+    "GPU",
+    "golden",
+)
 LEGEND = (
     "schedule: faster than full, run the same way. compiling: faster than eager, of the same "
     "schedule.\ntotal: faster than full, eager. PSNR and SSIM: against the picture of the "
     "compiled full plan."
+)
+LEGEND_OF_COST = (
+    "host: the most while a picture is drawn. memory: of a plan that is ready, and of two, "
+    "without mapped files."
 )
 
 
@@ -34,6 +48,7 @@ def bench_tables(report: Report) -> RenderableType:
         Text(LEGEND, style="bright_black"),
         "",
         _table(report, COST, cost_cells),
+        Text(LEGEND_OF_COST, style="bright_black"),
     ]
     for found in report.equal_latency:
         parts += ["", words(f"{found.plan} or plain steps in the same time?", "bold")]
@@ -75,6 +90,7 @@ def cost_cells(row: Row) -> list[str]:
         seconds_text(row.ideal_seconds),
         f"{row.measured_over_ideal:.2f}",
         size(row.peak_bytes) if row.peak_bytes else "",
+        "" if row.memory is None else f"{size(row.memory.one)}, {size(row.memory.two)}",
         size(row.device_bytes) if row.device_bytes else "",
         "" if row.golden_error is None else f"{row.golden_error:.0e}",
     ]

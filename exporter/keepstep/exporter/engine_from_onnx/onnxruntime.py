@@ -1,7 +1,7 @@
 """The ONNX Runtime engine: the ONNX file itself, with attention as one operator.
 
 Shared weights are initializers "in a file" that does not exist: the runtime hands them over in
-memory (`SessionOptions.add_external_initializers`), one copy for all stages. They must be
+memory (`SessionOptions.add_external_initializers`), one file for all stages. They must be
 initializers, not inputs, or ONNX Runtime would not prepack them.
 """
 
