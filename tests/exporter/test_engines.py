@@ -159,7 +159,11 @@ def test_an_unknown_backend_is_refused_with_those_that_are_known(
     ("backend", "module", "install"),
     [
         ("tensorrt-rtx", "tensorrt_rtx", "pip install 'keepstep[tensorrt-rtx]'"),
-        ("tensorrt", "tensorrt", "pip install tensorrt"),
+        (
+            "tensorrt",
+            "tensorrt",
+            "keepstep[tensorrt]', which has to reach pypi.nvidia.com",
+        ),
     ],
 )
 def test_a_library_that_is_not_installed_is_told_with_its_package(

@@ -53,7 +53,7 @@ def test_without_a_driver_a_gpu_backend_says_so_and_what_would_run(
         ("tensorrt-rtx", "cuda.bindings", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt-rtx", "tensorrt_rtx", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt-rtx", "cuda.core", r"keepstep\[tensorrt-rtx\]"),
-        ("tensorrt", "tensorrt", r"keepstep\[tensorrt\]"),
+        ("tensorrt", "tensorrt", r"keepstep\[tensorrt\].* pypi\.nvidia\.com"),
     ],
 )
 def test_a_missing_library_is_named_before_a_missing_gpu(

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from keepstep.runtime.backends.registry import how_to_install
 from keepstep.runtime.gpu import NoGpuError, gpu_name
 from keepstep.runtime.plan import TensorType
 from keepstep.runtime.tensorrt_words import TENSORRT_DTYPES, tensorrt_log
@@ -31,15 +32,12 @@ from .tensorrt_errors import build_error, parser_error
 class _Library:
     module: str
     title: str
-    install: str  # how to get it
     portable: bool  # builds for GPUs that it is told of, not for the one at hand
 
 
 _LIBRARIES: Mapping[str, _Library] = {
-    "tensorrt-rtx": _Library(
-        "tensorrt_rtx", "TensorRT-RTX", "pip install 'keepstep[tensorrt-rtx]'", portable=True
-    ),
-    "tensorrt": _Library("tensorrt", "TensorRT", "pip install tensorrt", portable=False),
+    "tensorrt-rtx": _Library("tensorrt_rtx", "TensorRT-RTX", portable=True),
+    "tensorrt": _Library("tensorrt", "TensorRT", portable=False),
 }
 
 
@@ -52,7 +50,7 @@ class TensorRTBuilder:
         """Import the library and check the options; raises `ExportError`."""
         self.backend = backend
         self._library = _LIBRARIES[backend]
-        self._trt = _imported(self._library)
+        self._trt = _imported(backend)
         self._title = f"{self._library.title} {self._trt.__version__}"
         self._options = options
         names = self._trt.ComputeCapability.__members__ if self._library.portable else ()
@@ -122,14 +120,15 @@ class TensorRTBuilder:
         return config
 
 
-def _imported(library: _Library) -> Any:
+def _imported(backend: str) -> Any:
+    library = _LIBRARIES[backend]
     try:
         return import_module(library.module)
     except (ImportError, OSError) as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == library.module
         found = "is not installed" if missing else f"is installed but cannot be loaded ({error})"
         raise ExportError(
-            f"{library.title} {found}: {library.install}, or choose another backend"
+            f"{library.title} {found}: {how_to_install(backend)}, or choose another backend"
         ) from error
 
 

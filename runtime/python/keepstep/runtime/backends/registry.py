@@ -83,7 +83,9 @@ _KNOWN: Mapping[str, _Known] = {
         "TensorRt",
         "tensorrt",
         (Library("tensorrt"), *_CUDA),
-        "pip install 'keepstep[tensorrt]'",
+        # PyPI has placeholders that run pip once more, against NVIDIA's index.
+        "pip install 'keepstep[tensorrt]', which has to reach pypi.nvidia.com (without it: "
+        "docs/playing.md, Installing TensorRT)",
         gpu=True,
     ),
 }
@@ -92,6 +94,11 @@ _KNOWN: Mapping[str, _Known] = {
 def known() -> tuple[str, ...]:
     """The names of all backends."""
     return tuple(_KNOWN)
+
+
+def how_to_install(name: str) -> str:
+    """What to do for a known backend whose libraries are missing."""
+    return _KNOWN[name].install
 
 
 def runnable() -> tuple[str, ...]:
