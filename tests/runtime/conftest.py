@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime import cpp_tool
 from runtime.lora_bundle import write_lora_bundle
 from runtime.toy_bundle import write_bundle
 
@@ -32,3 +33,12 @@ def player(bundle: Bundle) -> Iterator[Player]:
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle that is all weights; tests leave it as it is."""
     return Bundle.open(write_lora_bundle(tmp_path_factory.mktemp("lora") / "bundle"))
+
+
+@pytest.fixture
+def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> cpp_tool.Tool:
+    """`keepstep-run` in an empty folder."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return cpp_tool.run

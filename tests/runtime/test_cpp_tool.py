@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import shlex
 import shutil
-import signal
-import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +19,11 @@ import numpy as np
 import pytest
 from cli import tiny_bundle
 from cli.conditioned_bundle import BATCH, HEIGHT, WIDTH, write_conditioned_bundle
-from cli.outcome import Outcome
 from cli.tiny_bundle import contents
 from PIL import Image
 from plans.edits import put
 from plans.make import mutated
+from runtime.cpp_tool import HOSTILE, PRINTED, Tool, built, on_a_terminal
 from runtime.toy_bundle import CONSTANTS, inputs, seal, write_bundle
 from safetensors.numpy import load_file, save_file
 
@@ -34,25 +31,7 @@ from keepstep.exporter.play import Request, inputs_of, save_inputs
 from keepstep.runtime import Bundle, InputError, ResultError
 
 ROOT = Path(__file__).resolve().parents[2]
-BUILT = sorted(ROOT.glob("build/cpp/*/tool/keepstep-run"), key=lambda path: path.stat().st_mtime)
-TOOL = BUILT[-1] if BUILT else None
-pytestmark = pytest.mark.skipif(TOOL is None, reason="no keepstep-run is built: make test-cpp")
-Tool = Callable[..., Outcome]
-
-
-@pytest.fixture
-def tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tool:
-    """Run the program in an empty folder."""
-    folder = tmp_path / "work"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-
-    def command(*arguments: object) -> Outcome:
-        line = [str(TOOL), *map(str, arguments)]
-        ended = subprocess.run(line, capture_output=True, text=True, timeout=120)
-        return Outcome(ended.returncode, ended.stdout, ended.stderr)
-
-    return command
+pytestmark = built
 
 
 @pytest.fixture
@@ -174,13 +153,17 @@ def test_what_is_asked_for_in_vain_is_refused_before_anything_is_written(
 ) -> None:
     save_file(GOOD, "in.safetensors")
     Path("folder.png").mkdir()
+    os.mkfifo("fifo.safetensors")
     before = contents(Path.cwd())
     for arguments, words in (
         (["--plan", "toi"], "did you mean 'toy'?"),
         (["--png", "a.png"], "gives no picture"),
         (["--png", "folder.png"], "folder.png: is a folder"),
         (["--outputs", "no/out.safetensors"], "there is no folder no"),
-        (["--outputs", "out\n.bin"], "out?.bin: expected a name"),
+        (["--outputs", "out\n.bin"], "out .bin: expected a name"),
+        (["--outputs", f"{HOSTILE}.bin"], f"{PRINTED}.bin: there is no folder"),
+        ([f"--{HOSTILE}"], r"a\x1b[2J\x0d\u202e[red]b[/]:smile:"),
+        (["--outputs", "fifo.safetensors"], "fifo.safetensors: is there and no file"),
         (["--backend", "nul"], "did you mean 'null'?"),
     ):
         outcome = tool(bundle.path, "--inputs", "in.safetensors", *arguments)
@@ -190,31 +173,6 @@ def test_what_is_asked_for_in_vain_is_refused_before_anything_is_written(
         assert contents(Path.cwd()) == before
 
 
-def on_a_terminal(*arguments: object, interrupted_at: str = "\0") -> tuple[int, str]:
-    """The exit code, and what a terminal as the error stream was sent.
-
-    When it has been sent `interrupted_at`, Ctrl-C is pressed.
-    """
-    ours, theirs = pty.openpty()
-    line = [str(TOOL), *map(str, arguments)]
-    with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=theirs) as process:
-        os.close(theirs)
-        sent = ""
-        while True:
-            try:
-                news = os.read(ours, 1 << 16).decode(errors="replace")
-            except OSError:  # how the end of a terminal is told
-                news = ""
-            sent += news
-            if not news:
-                break
-            if interrupted_at in sent:
-                process.send_signal(signal.SIGINT)
-                interrupted_at = "\0"
-    os.close(ours)
-    return process.returncode, sent
-
-
 def test_a_terminal_sees_the_calls_counted_and_then_nothing_of_it(
     tool: Tool, bundle: Bundle
 ) -> None:
@@ -222,19 +180,6 @@ def test_a_terminal_sees_the_calls_counted_and_then_nothing_of_it(
     code, sent = on_a_terminal(bundle.path, "--inputs", "in.safetensors")
     assert code == 0
     assert re.fullmatch(r"(\rtoy: call \d/5 …){5}\r\x1b\[K", sent)
-
-
-def test_ctrl_c_leaves_nothing(tool: Tool, bundle: Bundle) -> None:
-    save_file(GOOD, "in.safetensors")
-    before = contents(Path.cwd())
-    files = ["--inputs", "in.safetensors", "--outputs", "out.safetensors"]
-    # As many runs as can be asked for: it is still at the first of them.
-    code, sent = on_a_terminal(
-        bundle.path, *files, "--repeat", 1_000_000, interrupted_at="toy: run"
-    )
-    assert code == 130
-    assert sent.endswith("keepstep-run: interrupted; nothing was written\r\n")
-    assert contents(Path.cwd()) == before
 
 
 def test_the_command_lines_of_the_document_are_run(tool: Tool) -> None:

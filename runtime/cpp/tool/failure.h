@@ -10,7 +10,7 @@ namespace keepstep::tool {
 
 constexpr int fault = 1;          // of keepstep itself
 constexpr int mistake = 2;        // of the user, or of the machine
-constexpr int interrupted = 130;  // by Ctrl-C
+constexpr int ended = 128;        // and the number of the signal: 130 after Ctrl-C
 
 /// One line for the user, and the exit code. Thrown where it is found, told by `main`.
 struct Failure {
@@ -23,7 +23,6 @@ inline void check(const Status& status) {
     switch (status.code()) {
         case StatusCode::ok: return;
         case StatusCode::internal_error: throw Failure{status.message(), fault};
-        case StatusCode::cancelled: throw Failure{"interrupted; nothing was written", interrupted};
         default: throw Failure{status.message()};
     }
 }

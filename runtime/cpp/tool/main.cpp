@@ -10,6 +10,7 @@
 #include "failure.h"
 #include "play.h"
 #include "request.h"
+#include "terminal.h"
 
 namespace {
 
@@ -49,18 +50,40 @@ void describe(CLI::App& app, Request& request) {
 
 /// Prints what a command has found; a full disk behind a pipe is a failure, too.
 void print(const std::string& text) {
-    if (std::fputs(text.c_str(), stdout) < 0 || std::fflush(stdout) != 0) {
+    if (std::fputs(keepstep::tool::printable(text).c_str(), stdout) < 0 ||
+        std::fflush(stdout) != 0) {
         throw Failure{std::string("the output cannot be written: ") + std::strerror(errno)};
     }
 }
 
 /// Tells a failure in one line, whatever a path in it holds, and gives the exit code.
 int told(Failure failure) {
-    std::replace_if(
-        failure.message.begin(), failure.message.end(),
-        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; }, '?');
-    std::fprintf(stderr, "keepstep-run: %s\n", failure.message.c_str());
+    std::replace(failure.message.begin(), failure.message.end(), '\n', ' ');
+    std::fprintf(stderr, "keepstep-run: %s\n",
+                 keepstep::tool::printable(failure.message).c_str());
     return failure.code;
+}
+
+/// Does what is asked for, and gives the exit code; throws the failure that ends it.
+int run(CLI::App& app, const Request& request, int count, char** arguments) {
+    keepstep::tool::check_output();
+    if (count == 1) {
+        print(app.help());
+        return keepstep::tool::mistake;
+    }
+    try {
+        app.parse(count, arguments);
+    } catch (const CLI::CallForHelp&) {
+        print(app.help());
+        return 0;
+    } catch (const CLI::CallForVersion& version) {
+        print(version.what() + std::string("\n"));
+        return 0;
+    } catch (const CLI::ParseError& error) {
+        throw Failure{std::string(error.what()) + ". See `keepstep-run --help`"};
+    }
+    print(request.list ? keepstep::tool::list(request) : keepstep::tool::play(request));
+    return 0;
 }
 
 }  // namespace
@@ -69,19 +92,8 @@ int main(int count, char** arguments) {
     Request request;
     CLI::App app(description, "keepstep-run");
     describe(app, request);
-    if (count == 1) {
-        std::fputs(app.help().c_str(), stdout);
-        return keepstep::tool::mistake;
-    }
     try {
-        app.parse(count, arguments);
-    } catch (const CLI::ParseError& error) {
-        if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-        return told({std::string(error.what()) + ". See `keepstep-run --help`"});
-    }
-    try {
-        print(request.list ? keepstep::tool::list(request) : keepstep::tool::play(request));
-        return 0;
+        return run(app, request, count, arguments);
     } catch (const Failure& failure) {
         return told(failure);
     } catch (const std::bad_alloc&) {

@@ -96,6 +96,7 @@ Profile first_run(const std::string& plan, Player& player, const std::vector<Con
         counter.tell(done, all);
         return !is_interrupted();
     });
+    if (profile.status().code() == StatusCode::cancelled) check_interrupts();
     if (profile.status().code() == StatusCode::input_error) {
         throw Failure{profile.status().message() + hint};
     }

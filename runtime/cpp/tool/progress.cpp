@@ -11,7 +11,7 @@
 namespace keepstep::tool {
 namespace {
 
-volatile sig_atomic_t interrupts = 0;
+volatile sig_atomic_t came = 0;  // the number of a signal
 
 }  // namespace
 
@@ -27,15 +27,23 @@ void Counter::tell(std::size_t done, std::size_t all) const {
 
 void catch_interrupts() {
     struct sigaction action {};
-    action.sa_handler = [](int) { interrupts = 1; };
+    action.sa_handler = [](int number) { came = number; };
     action.sa_flags = SA_RESTART | static_cast<int>(SA_RESETHAND);
-    sigaction(SIGINT, &action, nullptr);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+        struct sigaction before {};
+        sigaction(number, nullptr, &before);
+        if (before.sa_handler != SIG_IGN) sigaction(number, &action, nullptr);  // nohup
+    }
 }
 
-bool is_interrupted() noexcept { return interrupts != 0; }
+bool is_interrupted() noexcept { return came != 0; }
 
 void check_interrupts() {
-    if (is_interrupted()) check({StatusCode::cancelled, 0, {}});
+    if (!is_interrupted()) return;
+    const std::string what = came == SIGTERM  ? "ended by SIGTERM"
+                             : came == SIGHUP ? "ended by SIGHUP"
+                                              : "interrupted";
+    throw Failure{what + "; nothing was written", ended + came};
 }
 
 }  // namespace keepstep::tool

@@ -21,7 +21,8 @@ class Counter {
     bool shown_;
 };
 
-/// From now on Ctrl-C is told by `is_interrupted`; a second one ends the program at once.
+/// From now on Ctrl-C, SIGTERM and SIGHUP are told by `is_interrupted`, but for what was ignored; a
+/// second one of a kind ends the program at once.
 void catch_interrupts();
 bool is_interrupted() noexcept;
 /// Throws the failure that an interrupt is, where there was one.

@@ -80,7 +80,7 @@ Json group_json(const Group& group) {
 
 /// JSON as the command `keepstep` prints it; a path of the user's may be no UTF-8.
 std::string printed(const Json& json) {
-    return json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+    return json.dump(1, ' ', true, Json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace

@@ -1,11 +1,14 @@
 #include "target.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <filesystem>
+#include <random>
 #include <system_error>
 
 #include "failure.h"
@@ -30,6 +33,21 @@ std::string ending_of(const fs::path& path) {
                   "again"};
 }
 
+/// A name beside a file that nobody knows beforehand: in a folder of others it could be a link.
+std::string draft_beside(const fs::path& place) {
+    std::random_device random;
+    const std::uint64_t token = std::uint64_t{random()} << 32 | random();
+    char name[48];
+    std::snprintf(name, sizeof name, ".keepstep-%016llx.part",
+                  static_cast<unsigned long long>(token));
+    return (place.parent_path() / name).string();
+}
+
+/// A new and empty file, open for writing; -1 with `errno` where there can be none.
+int created(const std::string& draft) {
+    return open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+}
+
 }  // namespace
 
 void check_target(const std::string& path, const std::string& ending) {
@@ -39,6 +57,9 @@ void check_target(const std::string& path, const std::string& ending) {
     if (fs::is_directory(place, unknown)) {
         throw Failure{path + ": is a folder: give the name of a file to write"};
     }
+    if (fs::exists(place, unknown) && !fs::is_regular_file(place, unknown)) {
+        throw Failure{path + ": is there and no file: give the name of a file to write"};
+    }
     if (!fs::is_directory(folder, unknown)) {
         throw Failure{path + ": there is no folder " + folder.string() +
                       ": make it, or choose another"};
@@ -47,10 +68,15 @@ void check_target(const std::string& path, const std::string& ending) {
         throw Failure{path + ": expected a name that ends in " + ending +
                       ": that is what is written"};
     }
-    if (access(folder.c_str(), W_OK) != 0) {
-        throw Failure{path + ": the folder " + folder.string() +
-                      " may not be written to: choose another"};
+    // The one way to know: a filesystem may be read-only.
+    const std::string draft = draft_beside(place);
+    const int file = created(draft);
+    if (file < 0) {
+        throw Failure{path + ": cannot be written: " + std::generic_category().message(errno) +
+                      ": choose another place"};
     }
+    close(file);
+    std::remove(draft.c_str());
 }
 
 Drafts::~Drafts() {
@@ -58,12 +84,16 @@ Drafts::~Drafts() {
 }
 
 void Drafts::write(const std::string& path, std::string_view content) {
-    const fs::path place(path);
-    const std::string name = "." + place.filename().string() + "." + std::to_string(getpid());
-    const std::string draft = (place.parent_path() / (name + ".part")).string();
+    const std::string draft = draft_beside(path);
+    const int descriptor = created(draft);
+    if (descriptor < 0) cannot_be_written(path, errno);
     files_.emplace_back(draft, path);
-    std::FILE* file = std::fopen(draft.c_str(), "wb");
-    if (file == nullptr) cannot_be_written(path, errno);
+    std::FILE* file = fdopen(descriptor, "wb");
+    if (file == nullptr) {
+        const int error = errno;
+        close(descriptor);
+        cannot_be_written(path, error);
+    }
     const bool whole = std::fwrite(content.data(), 1, content.size(), file) == content.size();
     const int error = whole ? 0 : errno;
     const bool closed = std::fclose(file) == 0;  // what is left is written here, and may not fit

@@ -1,11 +1,14 @@
 #include <doctest/doctest.h>
-#include <unistd.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
+#include <csignal>
 #include <cstring>
 
 #include "failure.h"
 #include "keepstep/safetensors.h"
 #include "target.h"
+#include "terminal.h"
 #include "toy_bundle.h"
 #include "write_safetensors.h"
 
@@ -106,19 +109,43 @@ TEST_CASE("what cannot be written leaves nothing behind, and says why") {
     CHECK(files_in(folder.path()) == 1);
 }
 
-TEST_CASE("a full disk is told") {
-    if (!fs::exists("/dev/full")) return;  // of Linux alone
+TEST_CASE("a file that cannot be finished is told and leaves nothing") {
     const TemporaryFolder folder;
-    const fs::path draft = folder.path() / (".x." + std::to_string(getpid()) + ".part");
+    rlimit usual{};
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &usual) == 0);
+    const auto ignored = std::signal(SIGXFSZ, SIG_IGN);
+    const rlimit five = {5, usual.rlim_max};
     for (const std::size_t size : {10, 100'000}) {  // fails when closed, and when written
-        fs::create_symlink("/dev/full", draft);
+        REQUIRE(setrlimit(RLIMIT_FSIZE, &five) == 0);
         const std::string message = failure([&] {
             tool::Drafts drafts;
             drafts.write((folder.path() / "x").string(), std::string(size, 'x'));
         });
-        CHECK(contains(message, "No space left on device"));
+        REQUIRE(setrlimit(RLIMIT_FSIZE, &usual) == 0);
+        CHECK(contains(message, "x: cannot be written: File too large"));
         CHECK(files_in(folder.path()) == 0);
     }
+    std::signal(SIGXFSZ, ignored);
+}
+
+TEST_CASE("what is printed is read, and does nothing to a terminal") {
+    CHECK(tool::printable("a\x1b[2J\r\x7f\nb") == "a\\x1b[2J\\x0d\\x7f\nb");
+    CHECK(tool::printable("\xC3\xBC \xE2\x80\x93 :smile: [red] \xF0\x9F\x8D\x8E") ==
+          "\xC3\xBC \xE2\x80\x93 :smile: [red] \xF0\x9F\x8D\x8E");
+    CHECK(tool::printable("\xC2\x9B\xE2\x80\xAE\xEF\xBB\xBF") == "\\x9b\\u202e\\ufeff");
+    CHECK(tool::printable("\xFF\xC3\xED\xA0\x80\xC0\x9B") ==
+          "\\xff\\xc3\\xed\\xa0\\x80\\xc0\\x9b");
+}
+
+TEST_CASE("no file is written through a target that is none") {
+    const TemporaryFolder folder;
+    const std::string fifo = (folder.path() / "a.png").string();
+    REQUIRE(mkfifo(fifo.c_str(), 0600) == 0);
+    CHECK(contains(failure([&] { tool::check_target(fifo, ".png"); }), "is there and no file"));
+    CHECK(files_in(folder.path()) == 1);
+    if (!fs::is_directory("/proc/self")) return;  // a folder that takes files from nobody
+    CHECK(contains(failure([] { tool::check_target("/proc/a.png", ".png"); }),
+                   "/proc/a.png: cannot be written: "));
 }
 
 TEST_CASE("a target is refused for its place and for its name") {

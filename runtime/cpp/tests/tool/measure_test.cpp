@@ -62,7 +62,7 @@ TEST_CASE("a table has a line a group, and shares are parts of all calls") {
 TEST_CASE("a path that is no UTF-8 does not spoil the JSON") {
     const tool::Played played{"toy", "null", 1, tool::times_of(calls, {run(0, {0})}),
                               {"a\xFF.png"}, ""};
-    CHECK(contains(tool::played_json(played), "a\xEF\xBF\xBD.png"));  // the sign for no character
+    CHECK(contains(tool::played_json(played), "a\\ufffd.png"));  // the sign for no character
 }
 
 }  // namespace keepstep::tests
