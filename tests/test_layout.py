@@ -161,6 +161,16 @@ def test_a_wheel_holds_both_pieces_and_an_editable_install_finds_them() -> None:
         assert folder.is_dir(), "data and modules lie inside of what is packed"
 
 
+def test_a_source_package_holds_what_is_built_and_no_corpus_for_fuzzers() -> None:
+    left_out = setting("tool", "hatch", "build", "targets", "sdist", "exclude")
+    assert isinstance(left_out, list)
+    folders = [ROOT / path.removeprefix("/") for path in left_out]
+    assert all(folder.is_dir() for folder in folders)
+    assert ROOT / "runtime/cpp/fuzz/corpus" in folders
+    sources = modules(EXPORTER, RUNTIME)
+    assert not any(path.is_relative_to(folder) for path in sources for folder in folders)
+
+
 def test_the_version_is_where_the_build_looks_for_it() -> None:
     from keepstep.runtime import __version__
 

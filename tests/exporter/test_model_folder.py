@@ -6,9 +6,11 @@ import json
 import os
 import shutil
 import struct
+import sys
 import time
 import tracemalloc
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -265,3 +267,39 @@ def test_ids_that_have_no_embedding_are_refused(folder: Path) -> None:
     )
     edit(folder, "text_encoder/config.json", vocab_size=50)
     refused(folder, "ids up to 53", "embeds 50")
+
+
+CODE = """
+from pathlib import Path
+Path({ran!r}).touch()
+class Evil:
+    @classmethod
+    def from_pretrained(cls, *_, **__): return cls()
+    from_config = from_pretrained
+"""
+
+
+@pytest.mark.parametrize("component", ["unet", "vae", "text_encoder", "tokenizer", "scheduler"])
+def test_code_in_a_folder_is_not_run_whatever_asks_for_it(
+    component: str, folder: Path, tmp_path: Path
+) -> None:
+    """By the module that the index names, as diffusers has them, and as transformers has them."""
+    ran = tmp_path / "ran"
+    for place in (folder, folder / component):
+        for name in ("evil", "pipeline", "modeling_evil", "__init__"):
+            (place / f"{name}.py").write_text(CODE.format(ran=str(ran)), encoding="utf-8")
+    config = next((folder / component).glob("*config.json"))
+    auto_map = dict.fromkeys(("AutoModel", "AutoConfig", "AutoTokenizer"), "modeling_evil.Evil")
+    changes = {"auto_map": auto_map, "trust_remote_code": True, "custom_pipeline": "pipeline"}
+    for path, more in (
+        (config, changes),
+        (folder / "model_index.json", {component: ["evil", "Evil"]} | changes),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | more), encoding="utf-8")
+    before = set(sys.modules)
+    with suppress(ModelError):
+        model = models.load(str(folder))
+        assert model.scheduler_config
+        model.embed(["a"], [""])
+    assert not ran.exists()
+    assert not {name for name in set(sys.modules) - before if "evil" in name}
