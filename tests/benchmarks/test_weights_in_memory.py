@@ -8,12 +8,18 @@ import numpy as np
 import pytest
 import weights_in_memory as benchmark
 from cli import tiny_bundle
-from weights_in_memory import CASES, COLUMNS, Row, cells, markdown, measure
+from weights_in_memory import CASES, COLUMNS, Row, cells, markdown, measure, medians
 
 from keepstep.runtime import Player
 from keepstep.runtime.backends import onnxruntime
 
-MACHINE = {"packages": {"numpy": "2"}, "processor": "one", "cores": 2, "python": "3.11"}
+MACHINE = {
+    "packages": {"numpy": "2"},
+    "processor": "one",
+    "cores": 2,
+    "python": "3.11",
+    "load": 0.5,
+}
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells of memory")
@@ -37,6 +43,11 @@ def test_every_way_to_hold_weights_gives_the_same_picture(monkeypatch: pytest.Mo
         # Layouts change the order of sums, and rounding to 8 bits can fall on the other side.
         assert np.abs(image.astype(int) - played[0]).max() <= 1
     benchmark.KEPT.clear()
+
+
+def test_a_case_has_the_medians_of_its_processes() -> None:
+    rows = [Row("a", 3, 50, 0.5), Row("a", 1, 40, 0.25), Row("a", 2, 60, 0.75)]
+    assert medians(rows) == Row("a", 2, 50, 0.5)
 
 
 def test_a_line_of_the_page_has_a_cell_a_column_and_the_figures_that_were_measured() -> None:

@@ -36,7 +36,8 @@ Character first(std::string_view text) {
     }
     const std::uint32_t least = bytes == 2 ? 0x80 : bytes == 3 ? 0x800 : 0x10000;
     const bool surrogate = code >= 0xD800 && code < 0xE000;
-    return code < least || code > 0x10FFFF || surrogate ? Character{lead, 0} : Character{code, bytes};
+    if (code < least || code > 0x10FFFF || surrogate) return {lead, 0};
+    return {code, bytes};
 }
 
 /// Moves the cursor, changes colours, turns or hides what follows: nothing that is read.

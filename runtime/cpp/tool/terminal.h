@@ -10,8 +10,9 @@ namespace keepstep::tool {
 /// UTF-8; ends of lines are kept.
 std::string printable(std::string_view text);
 
-/// Throws a failure where the output is closed: the next file that is opened would take its number,
-/// and what is printed would be written into that. A closed error stream takes nothing from then on.
+/// Throws a failure where the output is closed: the next file that is opened would take its
+/// number, and what is printed would be written into that. A closed error stream takes nothing
+/// from then on.
 void check_output();
 
 }  // namespace keepstep::tool
