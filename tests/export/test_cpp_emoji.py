@@ -15,7 +15,6 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from keepstep.exporter.play import Request, inputs_of, save_inputs
-from keepstep.exporter.verify import WHOLE_RUN
 from keepstep.runtime import Bundle
 
 BUILT = Path(__file__).parents[2] / "build" / "cpp"
@@ -62,9 +61,6 @@ def test_golden_inputs_give_pythons_outputs_to_the_bit(
     assert found.keys() == expected.keys()
     for name, array in expected.items():
         assert found[name].tobytes() == array.tobytes(), name
-    known = golden["outputs.latents"]
-    error = np.linalg.norm(found["latents"] - known) / np.linalg.norm(known)
-    assert error <= WHOLE_RUN["float32"]
 
 
 @pytest.mark.skipif(not OUTSIDE.exists(), reason="`make test-cpp` has built no examples outside")

