@@ -22,7 +22,7 @@ from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, builder
 from keepstep.exporter.engine_from_onnx.tensorrt import TensorRTBuilder
 from keepstep.exporter.lowering import LoweredSchedule, lower_schedule
 from keepstep.exporter.schedule import Schedule
-from keepstep.exporter.stages import PROMPT, TIME, StageFactory, StageId
+from keepstep.exporter.stages import StageFactory, StageId
 from keepstep.exporter.summary import describe
 from keepstep.exporter.weights import path_of
 from keepstep.runtime import Bundle
@@ -146,8 +146,8 @@ def cheap(folder: Path, name: str, schedule: str, cache: Path) -> Cheap:
         return Cheap(
             shapes(ARCHITECTURES[name]["unet"]),
             lowered,
-            compiler.convert(TIME, Precision("float32")),
-            compiler.convert(PROMPT, half),
+            compiler.convert(StageId("time"), Precision("float32")),
+            compiler.convert(StageId("prompt"), half),
             compiler.convert(shallow, half),
         )
 
