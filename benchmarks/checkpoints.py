@@ -23,7 +23,7 @@ import torch
 import transformers
 from tokenizers.pre_tokenizers import ByteLevel
 
-from keepstep.exporter.weights import file_head
+from keepstep.exporter.stages.weights import file_head
 from keepstep.runtime.plan import TensorType
 
 Config = Mapping[str, Any]

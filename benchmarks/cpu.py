@@ -10,10 +10,10 @@ import sys
 from page import OUT, ROOT, head, table, write
 from rich.progress import Progress
 
-from keepstep.exporter.bench import Report, Setting, benchmark
-from keepstep.exporter.bench.page import page
-from keepstep.exporter.bench.rows import Row
-from keepstep.exporter.bench.table import COST, SPEED, cost_cells, speed_cells
+from keepstep.bench import Report, Setting, benchmark
+from keepstep.bench.page import page
+from keepstep.bench.rows import Row
+from keepstep.bench.table import COST, SPEED, cost_cells, speed_cells
 from keepstep.runtime import Bundle
 
 COLUMNS = ("plan", "how", *SPEED, *COST)

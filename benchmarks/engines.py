@@ -20,8 +20,8 @@ from typing import Any
 
 from page import ROOT, head, table, write
 
-from keepstep.exporter.machine import conditions
-from keepstep.exporter.schedule import Schedule
+from keepstep.bench.machine import conditions
+from keepstep.exporter.schedule.schema import Schedule
 
 OPTIONS = ("--backend", "tensorrt-rtx", "--dtype", "float16", "--verify", "none")
 COLUMNS = (

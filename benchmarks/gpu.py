@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from runner import Runner, Step
 
-from keepstep.exporter.machine import conditions
+from keepstep.bench.machine import conditions
 from keepstep.runtime import KeepstepError
 from keepstep.runtime.backends import backend
 

@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Iterable
 
-from keepstep.exporter.conditioning import grey, run_inputs
+from keepstep.playing.conditioning import grey, run_inputs
 from keepstep.runtime import Bundle, Player
 
 WARM_UP = 4  # runs, in which engines settle and the graph is made

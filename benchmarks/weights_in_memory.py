@@ -20,10 +20,10 @@ from typing import Any
 import onnxruntime as ort
 from page import OUT, ROOT, head, table, write
 
-from keepstep.exporter.bench import Setting
-from keepstep.exporter.bench.footprint import own_memory
-from keepstep.exporter.conditioning import run_inputs
-from keepstep.exporter.machine import conditions
+from keepstep.bench import Setting
+from keepstep.bench.footprint import own_memory
+from keepstep.bench.machine import conditions
+from keepstep.playing.conditioning import run_inputs
 from keepstep.runtime import Bundle
 from keepstep.runtime.backends import onnxruntime as backend
 from keepstep.runtime.backends.onnxruntime_engine import ONNX_TYPES, Weights

@@ -19,7 +19,7 @@ import pytest
 import typer
 from cli import tiny_bundle
 
-from keepstep.exporter.cli import app
+from keepstep.cli.main import app
 from keepstep.runtime.plan_json import plan_from_json
 from keepstep.runtime.validate import check_plan
 

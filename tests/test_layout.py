@@ -34,6 +34,21 @@ def files() -> tuple[Path, ...]:
     return tuple(path for name in listed.stdout.split("\0") if (path := ROOT / name).is_file())
 
 
+# The rooms of the exporter, as docs/architecture.md has them: each uses those before it alone.
+COMMON = ("exporter/errors.py", "exporter/work.py", "exporter/toolchain.py")
+ROOMS = (
+    *COMMON,
+    *(
+        f"exporter/{room}"
+        for room in (
+            *("store", "schedule", "folder", "pruning", "models", "graph"),
+            *("engines", "stages", "plan", "check"),
+        )
+    ),
+    *("exporter", "playing", "output", "bench", "cli"),
+)
+
+
 def below(*folders: Path) -> list[Path]:
     return [p for p in files() if any(p.is_relative_to(folder) for folder in folders)]
 
@@ -52,7 +67,7 @@ def imports(tree: ast.AST, inside_functions: bool) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield "keepstep.exporter" if node.level else f"{node.module}"
+            yield "keepstep" if node.level else f"{node.module}"
         elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
         elif inside_functions or not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -63,8 +78,8 @@ def test_the_namespace_has_no_init_file_of_its_own() -> None:
     for folder in (EXPORTER, RUNTIME):
         assert folder.is_dir()
         assert not (folder / "__init__.py").exists()
-    for package in (EXPORTER / "exporter", RUNTIME / "runtime"):
-        assert (package / "__init__.py").is_file()
+    for package in (RUNTIME / "runtime", *(EXPORTER / room for room in ROOMS)):
+        assert package.suffix or (package / "__init__.py").is_file()
 
 
 def test_both_pieces_are_found_under_one_name() -> None:
@@ -73,6 +88,44 @@ def test_both_pieces_are_found_under_one_name() -> None:
 
     assert Path(keepstep.exporter.__file__).is_relative_to(EXPORTER)
     assert Path(keepstep.runtime.__file__).is_relative_to(RUNTIME)
+
+
+def room_of(path: str) -> int:
+    """The number of the first room that a path below the exporter's is in."""
+    return next(n for n, room in enumerate(ROOMS) if path == room or path.startswith(f"{room}/"))
+
+
+def used(path: Path) -> Iterator[str]:
+    """The files and folders below the exporter's that a module imports, wherever it does so."""
+    package = ("keepstep", *path.relative_to(EXPORTER).parent.parts)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom):
+            continue
+        base = [*package[: len(package) - node.level + 1]] if node.level else []
+        base += node.module.split(".") if node.module else []
+        for name in ("", *(alias.name for alias in node.names)):
+            place = "/".join([*base[1:], name] if name else base[1:])
+            for found in (place, f"{place}.py"):
+                if base[0] == "keepstep" and place and (EXPORTER / found).exists():
+                    yield found
+
+
+@pytest.mark.parametrize("path", named(modules(EXPORTER)))
+def test_a_room_uses_the_rooms_before_it_and_none_behind(path: str) -> None:
+    module = ROOT / path
+    if module.parent == EXPORTER:  # `python -m keepstep`
+        return
+    own = room_of(module.relative_to(EXPORTER).as_posix())
+    for name in used(module):
+        if name != "exporter":  # which a `from .. import` names, beside what it takes from there
+            assert room_of(name) <= own, name
+
+
+def test_every_room_is_told_of() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    told = [place for room in ROOMS if (place := f"`{room}/`") in text]
+    assert len(told) == len(ROOMS) - len(COMMON) - 1, "all but the common files, and their package"
+    assert told == sorted(told, key=text.index)
 
 
 @pytest.mark.parametrize("path", named(modules(RUNTIME)))
@@ -157,7 +210,7 @@ def test_a_wheel_holds_both_pieces_and_an_editable_install_finds_them() -> None:
     assert packages == named([EXPORTER, RUNTIME])
     roots = setting("tool", "hatch", "build", "dev-mode-dirs")
     assert roots == named([EXPORTER.parent, RUNTIME.parent])
-    for folder in (EXPORTER / "exporter/schedules", RUNTIME / "runtime"):
+    for folder in (EXPORTER / "exporter/schedule/builtin", RUNTIME / "runtime"):
         assert folder.is_dir(), "data and modules lie inside of what is packed"
 
 
@@ -194,7 +247,8 @@ def test_the_command_line_needs_what_its_extra_installs() -> None:
     extras = setting("project", "optional-dependencies")
     assert isinstance(extras, dict)
     installed = " ".join(extras["cli"]).lower()
-    code = "import sys; from keepstep.exporter import cli, play, show, verify, summary\n"
+    code = "import sys; from keepstep.cli import main, play\n"
+    code += "from keepstep.exporter.check import verify; from keepstep.output import tables\n"
     code += "print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())

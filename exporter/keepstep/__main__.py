@@ -1,6 +1,6 @@
 """`python -m keepstep`."""
 
-from keepstep.exporter.cli import main
+from keepstep.cli.main import main
 
 if __name__ == "__main__":
     main()

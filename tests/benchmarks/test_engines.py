@@ -9,7 +9,7 @@ import pytest
 from checkpoints import ARCHITECTURES
 from engines import CASES, COLUMNS, USUAL, Row, schedule_file
 
-from keepstep.exporter.schedule import Schedule
+from keepstep.exporter.schedule.schema import Schedule
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -8,7 +8,7 @@ import pytest
 from cli import tiny_bundle
 from cli.outcome import Command, Outcome
 
-from keepstep.exporter import cli
+from keepstep.cli import main as cli
 
 
 @pytest.fixture(scope="session")

@@ -15,18 +15,18 @@ from cli.outcome import Command, refused
 from cli.tiny_bundle import contents, seal
 from models_for_tests import write_model, write_xl_model
 
+from keepstep.bench import Setting, benchmark, driver
+from keepstep.bench.cells import CompiledCell
+from keepstep.bench.eager import EagerModel, Place
+from keepstep.bench.equal_latency import Plain, plain_bundle
+from keepstep.bench.footprint import Footprint
+from keepstep.bench.rows import Row
 from keepstep.exporter import export
-from keepstep.exporter.bench import Setting, benchmark, driver
-from keepstep.exporter.bench.cells import CompiledCell
-from keepstep.exporter.bench.eager import EagerModel, Place
-from keepstep.exporter.bench.equal_latency import Plain, plain_bundle
-from keepstep.exporter.bench.footprint import Footprint
-from keepstep.exporter.bench.rows import Row
-from keepstep.exporter.conditioning import noise
-from keepstep.exporter.engine_from_onnx.onnxruntime import OnnxRuntimeBuilder
+from keepstep.exporter.check.reference import run_eagerly
+from keepstep.exporter.engines.onnxruntime import OnnxRuntimeBuilder
 from keepstep.exporter.errors import ExportError
-from keepstep.exporter.reference import run_eagerly
-from keepstep.exporter.schedule import Sampler, Schedule, parse
+from keepstep.exporter.schedule.schema import Sampler, Schedule, parse
+from keepstep.playing.conditioning import noise
 from keepstep.runtime import Bundle
 
 ROWS = [(plan, how) for plan in ("full", "dato-coco") for how in ("eager", "onnxruntime")]

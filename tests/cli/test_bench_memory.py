@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from keepstep.exporter.bench import Setting, driver
-from keepstep.exporter.bench.cells import CompiledCell
-from keepstep.exporter.bench.eager import EagerCell, EagerModel, Place
-from keepstep.exporter.bench.footprint import footprint
-from keepstep.exporter.bench.memory import peak_memory
+from keepstep.bench import Setting, driver
+from keepstep.bench.cells import CompiledCell
+from keepstep.bench.eager import EagerCell, EagerModel, Place
+from keepstep.bench.footprint import footprint
+from keepstep.bench.memory import peak_memory
 from keepstep.runtime import Bundle
 
 
@@ -48,7 +48,7 @@ def test_what_pytorch_holds_is_no_player_s_memory(bundle: Path, model: Path) -> 
 def test_where_the_system_does_not_tell_there_is_no_figure(
     bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keepstep.exporter.bench.footprint._SMAPS", Path("missing"))
+    monkeypatch.setattr("keepstep.bench.footprint._SMAPS", Path("missing"))
     assert footprint(CompiledCell(Bundle.open(bundle), "full", "onnxruntime", Setting())) is None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli.outcome import Command, refused
 
-from keepstep.exporter.cache import Cache, cache_key
+from keepstep.exporter.store.cache import Cache, cache_key
 
 
 @pytest.fixture(autouse=True)

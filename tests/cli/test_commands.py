@@ -15,8 +15,8 @@ from cli.tiny_bundle import CALLS, DATO_COCO, FULL, KEPT, contents, seal
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from keepstep.exporter import cli
-from keepstep.exporter.schedule import Schedule, builtin_names
+from keepstep.cli import main as cli
+from keepstep.exporter.schedule.schema import Schedule, builtin_names
 from keepstep.runtime import Bundle
 
 COMMANDS = [command.callback.__name__ for command in cli.app.registered_commands]  # type: ignore[union-attr]
@@ -188,7 +188,7 @@ def test_verify_tells_what_departs_where_the_exporter_is_not_installed(
 ) -> None:
     """The search for a repair edits ONNX code; without what it needs there is only no advice."""
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "keepstep.exporter.repair", None)  # cannot be imported
+    monkeypatch.setitem(sys.modules, "keepstep.exporter.check.repair", None)  # cannot be imported
     depart(damaged)
     outcome = keepstep("verify", damaged)
     assert (outcome.code, outcome.err) == (1, "")

@@ -12,7 +12,7 @@ from cli.outcome import Outcome, environment
 from cli.test_processes import SLOW_ENGINE, SLOW_PICTURE, python
 from cli.tiny_bundle import contents
 
-from keepstep.exporter.ending import Ended, orderly
+from keepstep.output.ending import Ended, orderly
 
 SLOW_CLEANING = """
 import time

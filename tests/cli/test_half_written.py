@@ -14,10 +14,10 @@ from cli import tiny_bundle
 from cli.outcome import Command, Outcome, refused
 from cli.tiny_bundle import contents
 
-from keepstep.exporter import bundle_place, bundle_writer
-from keepstep.exporter.bundle_writer import write_bundle
-from keepstep.exporter.cache import Cache, Entry
 from keepstep.exporter.errors import ExportError
+from keepstep.exporter.store import bundle_place, bundle_writer
+from keepstep.exporter.store.bundle_writer import write_bundle
+from keepstep.exporter.store.cache import Cache, Entry
 from keepstep.runtime import Bundle
 
 RENAME = Path.rename

@@ -22,7 +22,7 @@ INTERRUPTED = Outcome(130, "", "keepstep: interrupted; nothing was written\n")
 WRITE_ONLY = """
 import pickle, sys, types
 from keepstep.exporter import bundle_writer, cli
-from keepstep.exporter.bundle_writer import write_bundle
+from keepstep.exporter.store.bundle_writer import write_bundle
 
 content = pickle.loads(open("content", "rb").read())
 compiler = types.ModuleType("keepstep.exporter.compiler")

@@ -11,7 +11,7 @@ import pytest
 from cli.outcome import Command, refused
 from cli.tiny_bundle import contents
 
-from keepstep.exporter.result_file import check_target, write_beside
+from keepstep.output.result_file import check_target, write_beside
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError, KeepstepError
 

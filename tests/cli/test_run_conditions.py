@@ -16,7 +16,7 @@ from cli.tiny_bundle import contents
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from keepstep.exporter.play import lora
+from keepstep.cli.play import lora
 from keepstep.runtime import Bundle
 
 MODULE = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -9,9 +9,9 @@ import pytest
 from cli.outcome import Command, refused
 from rich.table import Table
 
-from keepstep.exporter import terminal
-from keepstep.exporter.cli import main
-from keepstep.exporter.progress import progress
+from keepstep.cli.main import main
+from keepstep.output import terminal
+from keepstep.output.progress import progress
 from keepstep.runtime.errors import InputError
 
 # Moves the cursor, hides what follows, is styled, becomes a picture, cannot be encoded.
@@ -43,7 +43,7 @@ def test_what_another_library_says_is_one_line_of_bounded_length(
     def fail(**_: object) -> None:
         raise InputError(f"x: {HOSTILE}\n  at line 1\n{'y' * 10_000}")
 
-    monkeypatch.setattr("keepstep.exporter.cli.app", fail)
+    monkeypatch.setattr("keepstep.cli.main.app", fail)
     with pytest.raises(SystemExit, match="2"):
         main()
     err = capsys.readouterr().err

@@ -10,13 +10,13 @@ from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
 
-from keepstep.exporter.bundle_writer import BundleContent, write_bundle
-from keepstep.exporter.cache import Cache
-from keepstep.exporter.content import content_of
-from keepstep.exporter.engine_from_onnx import BuildOptions, builder
-from keepstep.exporter.model_folder import find_folder
+from keepstep.exporter.engines import BuildOptions, builder
+from keepstep.exporter.folder.content import content_of
+from keepstep.exporter.folder.model_folder import find_folder
 from keepstep.exporter.request import ExportRequest
-from keepstep.exporter.schedule import Schedule, parse
+from keepstep.exporter.schedule.schema import Schedule, parse
+from keepstep.exporter.store.bundle_writer import BundleContent, write_bundle
+from keepstep.exporter.store.cache import Cache
 
 # The built-in schedules' stages, with fewer calls: compiled once, both can be exported.
 FULL = """

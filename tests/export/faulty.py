@@ -17,16 +17,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from torch import Tensor
 
-from keepstep.exporter import models, stages
-from keepstep.exporter.lowering import lower_schedule
+from keepstep.exporter import models
+from keepstep.exporter.check.recorded_run import EagerCalls
+from keepstep.exporter.check.verify import golden_inputs
 from keepstep.exporter.models import modules
 from keepstep.exporter.models.modules import NetworkCall
+from keepstep.exporter.plan.lowering import lower_schedule
 from keepstep.exporter.pruning import attach
 from keepstep.exporter.pruning.dato import Selection, TokenCounts, select
-from keepstep.exporter.recorded_run import EagerCalls
-from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.stages import StageFactory
-from keepstep.exporter.verify import golden_inputs
+from keepstep.exporter.schedule.schema import Schedule, parse
+from keepstep.exporter.stages import factory as stages
+from keepstep.exporter.stages.factory import StageFactory
 from keepstep.runtime import Bundle
 
 PLAN = "faulty"

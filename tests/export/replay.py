@@ -23,7 +23,7 @@ from exports_for_tests import BUILT_IN, EMOJI
 from models_for_tests import write_model
 
 from keepstep.exporter import export
-from keepstep.exporter.schedule import Schedule, parse
+from keepstep.exporter.schedule.schema import Schedule, parse
 from keepstep.runtime import Bundle
 
 RECORDED = Path(__file__).parent / "replay.json"

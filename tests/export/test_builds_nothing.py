@@ -20,15 +20,17 @@ from exports_for_tests import with_sampler
 from models_for_tests import PICTURE, write_model
 from safetensors.numpy import load_file, save_file
 
-from keepstep.exporter import compiled, export, models, stages
-from keepstep.exporter.content import Content
-from keepstep.exporter.engine_from_onnx import BuildOptions, builder
-from keepstep.exporter.engine_from_onnx.onnxruntime import OnnxRuntimeBuilder
+from keepstep.exporter import export, models
+from keepstep.exporter.engines import BuildOptions, builder
+from keepstep.exporter.engines.onnxruntime import OnnxRuntimeBuilder
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.model_folder import find_folder
+from keepstep.exporter.folder.content import Content
+from keepstep.exporter.folder.model_folder import find_folder
 from keepstep.exporter.request import ExportRequest
-from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.stages import NetworkVariant, StageFactory, StageId
+from keepstep.exporter.schedule.schema import Schedule, parse
+from keepstep.exporter.stages import compiled
+from keepstep.exporter.stages import factory as stages
+from keepstep.exporter.stages.factory import NetworkVariant, StageFactory, StageId
 from keepstep.runtime import Bundle
 
 # The bar for a checkpoint that was not there when its engines were built.
@@ -195,7 +197,7 @@ import sys
 from keepstep.exporter import content, export
 def hashed(path, within): raise AssertionError(path)
 content._sha256 = hashed
-from keepstep.exporter.schedule import Schedule
+from keepstep.exporter.schedule.schema import Schedule
 export(sys.argv[1], [Schedule.load(path) for path in sys.argv[3:]], sys.argv[2])
 assert not {"torch", "diffusers", "transformers"}.intersection(sys.modules)
 """

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
-from keepstep.exporter.play import Request, inputs_of, save_inputs
+from keepstep.cli.play import Request, inputs_of, save_inputs
 from keepstep.runtime import Bundle
 
 BUILT = Path(__file__).parents[2] / "build" / "cpp"

@@ -10,8 +10,8 @@ import pytest
 from exports_for_tests import BUILT_IN, EMOJI
 
 from keepstep.exporter import models
-from keepstep.exporter.golden import PROMPT
-from keepstep.exporter.verify import WHOLE_RUN, verify
+from keepstep.exporter.check.golden import PROMPT
+from keepstep.exporter.check.verify import WHOLE_RUN, verify
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import Plan
 

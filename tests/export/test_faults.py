@@ -10,13 +10,14 @@ import pytest
 from export import faulty
 from export.faulty import PLAN
 
-from keepstep.exporter import draft_check, export, stages
-from keepstep.exporter.cache import Cache
+from keepstep.exporter import draft_check, export
+from keepstep.exporter.check.verdict import Verdict
+from keepstep.exporter.check.verify import verify
 from keepstep.exporter.errors import ExportError
 from keepstep.exporter.models import modules
 from keepstep.exporter.pruning import attach
-from keepstep.exporter.verdict import Verdict
-from keepstep.exporter.verify import verify
+from keepstep.exporter.stages import factory as stages
+from keepstep.exporter.store.cache import Cache
 from keepstep.runtime import Bundle
 
 

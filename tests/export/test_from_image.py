@@ -10,12 +10,12 @@ import torch
 from export.drawn import GUIDANCE_SCALE, PROMPT, pipeline
 from exports_for_tests import SAMPLERS
 
+from keepstep.bench import Setting
+from keepstep.bench.cells import CompiledCell
+from keepstep.bench.eager import EagerCell, EagerModel, Place
 from keepstep.exporter import export
-from keepstep.exporter.bench import Setting
-from keepstep.exporter.bench.cells import CompiledCell
-from keepstep.exporter.bench.eager import EagerCell, EagerModel, Place
-from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.verify import verify
+from keepstep.exporter.check.verify import verify
+from keepstep.exporter.schedule.schema import Schedule, parse
 from keepstep.runtime import Bundle, InputError
 
 SEED = 3

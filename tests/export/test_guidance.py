@@ -12,8 +12,8 @@ from exports_for_tests import with_sampler
 from models_for_tests import PICTURE, write_model, write_xl_model
 
 from keepstep.exporter import ExportError, Schedule, export, models
-from keepstep.exporter.schedule import parse
-from keepstep.exporter.verify import verify
+from keepstep.exporter.check.verify import verify
+from keepstep.exporter.schedule.schema import parse
 from keepstep.runtime import Bundle, InputError
 
 # Float32 rounding over eight calls, plus 1e-7 in the coefficients of Euler; the project's bar.

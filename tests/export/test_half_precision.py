@@ -18,10 +18,12 @@ from exporter.small_stages import RTX
 from onnx import TensorProto
 from safetensors.numpy import load_file, save_file
 
-from keepstep.exporter import cli, compilation, export, verify
+from keepstep.cli import main as cli
+from keepstep.exporter import compilation, export
+from keepstep.exporter.check import verify
+from keepstep.exporter.check.verify import ONE_CALL
 from keepstep.exporter.errors import ExportError
-from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.verify import ONE_CALL
+from keepstep.exporter.schedule.schema import Schedule, parse
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import Plan
 

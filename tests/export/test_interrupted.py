@@ -12,8 +12,8 @@ from exports_for_tests import with_sampler
 from models_for_tests import write_model
 
 from keepstep.exporter import export
-from keepstep.exporter.cache import Cache, Entry
-from keepstep.exporter.durable import exchange
+from keepstep.exporter.store.cache import Cache, Entry
+from keepstep.exporter.store.durable import exchange
 
 # Exports are forked from one process, which has everything imported already. It has also traced and
 # converted all stages: that takes most of the time and changes nothing on the disk.
@@ -22,9 +22,9 @@ import os, random, signal, sys, time, traceback
 from pathlib import Path
 import torch
 from keepstep.exporter import compiled, export, stages
-from keepstep.exporter.cache import Cache
-from keepstep.exporter.schedule import parse
-from keepstep.exporter.verify import verify
+from keepstep.exporter.store.cache import Cache
+from keepstep.exporter.schedule.schema import parse
+from keepstep.exporter.check.verify import verify
 from keepstep.runtime import Bundle
 
 torch.set_num_threads(1)

@@ -8,7 +8,7 @@ from exporter.played import schedule
 from models_for_tests import write_model
 
 from keepstep.exporter import export
-from keepstep.exporter.verify import verify
+from keepstep.exporter.check.verify import verify
 
 
 def test_full_calls_prune_where_the_model_attends_and_shallow_calls_take_no_scores(

@@ -16,15 +16,15 @@ from checkpoints import ARCHITECTURES, shapes, write_checkpoint
 from exporter.small_stages import RTX
 
 from keepstep.exporter import export, models
-from keepstep.exporter.cache import Cache
-from keepstep.exporter.compiled import Precision, StageCompiler
-from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, builder
-from keepstep.exporter.engine_from_onnx.tensorrt import TensorRTBuilder
-from keepstep.exporter.lowering import LoweredSchedule, lower_schedule
-from keepstep.exporter.schedule import Schedule
-from keepstep.exporter.stages import StageFactory, StageId
-from keepstep.exporter.summary import describe
-from keepstep.exporter.weights import path_of
+from keepstep.exporter.engines import BuildOptions, OnnxStage, builder
+from keepstep.exporter.engines.tensorrt import TensorRTBuilder
+from keepstep.exporter.plan.lowering import LoweredSchedule, lower_schedule
+from keepstep.exporter.schedule.schema import Schedule
+from keepstep.exporter.stages.compiled import Precision, StageCompiler
+from keepstep.exporter.stages.factory import StageFactory, StageId
+from keepstep.exporter.stages.weights import path_of
+from keepstep.exporter.store.cache import Cache
+from keepstep.playing.summary import describe
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import TensorType
 

@@ -14,9 +14,9 @@ from exports_for_tests import BUILT_IN
 from models_for_tests import LATENT, write_model, write_xl_model
 
 from keepstep.exporter import compilation, export
-from keepstep.exporter.cache import Cache
-from keepstep.exporter.golden import golden_inputs
-from keepstep.exporter.verify import ONE_CALL, verify
+from keepstep.exporter.check.golden import golden_inputs
+from keepstep.exporter.check.verify import ONE_CALL, verify
+from keepstep.exporter.store.cache import Cache
 
 MODELS: dict[str, Callable[[Path, int], Path]] = {
     "sd1": lambda folder, seed: write_model(folder, seed=seed),

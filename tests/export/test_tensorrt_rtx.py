@@ -14,8 +14,8 @@ from exports_for_tests import BUILT_IN, EMOJI
 from onnx import helper
 
 from keepstep.exporter import export
-from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, tensorrt
-from keepstep.exporter.engine_from_onnx.stage import check_interface
+from keepstep.exporter.engines import BuildOptions, OnnxStage, tensorrt
+from keepstep.exporter.engines.stage import check_interface
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan import Stage, TensorType
 

@@ -14,7 +14,7 @@ from models_for_tests import PICTURE, write_model, write_xl_model
 
 from keepstep.exporter import export, models
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.schedule import parse
+from keepstep.exporter.schedule.schema import parse
 from keepstep.runtime import Bundle
 
 # Float32 rounding over eight calls, plus 1e-7 in the coefficients of Euler; the project's bar.

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from keepstep.exporter.bench.cells import Run
-from keepstep.exporter.bench.eager import Place
-from keepstep.exporter.bench.equal_latency import Plain, comparison
-from keepstep.exporter.bench.measure import Measured
-from keepstep.exporter.bench.report import Report
-from keepstep.exporter.bench.rows import Baseline, Row, row_of
-from keepstep.exporter.bench.setting import Setting
-from keepstep.exporter.schedule import Sampler
+from keepstep.bench.cells import Run
+from keepstep.bench.eager import Place
+from keepstep.bench.equal_latency import Plain, comparison
+from keepstep.bench.measure import Measured
+from keepstep.bench.report import Report
+from keepstep.bench.rows import Baseline, Row, row_of
+from keepstep.bench.setting import Setting
+from keepstep.exporter.schedule.schema import Sampler
 from keepstep.runtime.plan import Call, Plan, Stage, Step
 
 MACS = {"full": 1000, "shallow": 100}

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from keepstep.exporter.cache import Cache
+from keepstep.exporter.store.cache import Cache
 
-PREPARED = "from keepstep.exporter.cache import *\ncache = Cache.default()"
+PREPARED = "from keepstep.exporter.store.cache import *\ncache = Cache.default()"
 
 
 def python(

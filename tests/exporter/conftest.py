@@ -10,7 +10,7 @@ from models_for_tests import PICTURE, write_model
 
 from keepstep.exporter import models
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.stages import StageFactory
+from keepstep.exporter.stages.factory import StageFactory
 
 
 @pytest.fixture(scope="session", autouse=True)

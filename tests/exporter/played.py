@@ -8,11 +8,16 @@ import torch
 from torch import Tensor
 
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.passes.fold_skips import fold_skips
-from keepstep.exporter.program import score_weights
-from keepstep.exporter.sampler import lower, scheduler_from
-from keepstep.exporter.schedule import Schedule, parse
-from keepstep.exporter.stages import NetworkVariant, StageFactory, StageSource, window_for
+from keepstep.exporter.plan.program import score_weights
+from keepstep.exporter.schedule.fold_skips import fold_skips
+from keepstep.exporter.schedule.sampler import lower, scheduler_from
+from keepstep.exporter.schedule.schema import Schedule, parse
+from keepstep.exporter.stages.factory import (
+    NetworkVariant,
+    StageFactory,
+    StageSource,
+    window_for,
+)
 
 Values = dict[str, Tensor]
 

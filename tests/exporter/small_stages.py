@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage
+from keepstep.exporter.engines import BuildOptions, OnnxStage
 from keepstep.runtime.plan import TensorType
 
 RTX = pytest.mark.skipif(

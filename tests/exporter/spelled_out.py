@@ -10,7 +10,7 @@ import onnx
 from exporter.small_stages import Types, stage
 from onnx import NodeProto, helper
 
-from keepstep.exporter.engine_from_onnx import OnnxStage
+from keepstep.exporter.engines import OnnxStage
 from keepstep.runtime.plan import TensorType
 
 

@@ -16,11 +16,11 @@ from exporter.dato_oracle import attention, choose
 
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.modules import NetworkCall
-from keepstep.exporter.program import score_weights
+from keepstep.exporter.plan.program import score_weights
 from keepstep.exporter.pruning.attach import CallContext, pruned
 from keepstep.exporter.pruning.dato import count_tokens
 from keepstep.exporter.pruning.level import pruned_blocks, pruned_level
-from keepstep.exporter.schedule import Call, Prune
+from keepstep.exporter.schedule.schema import Call, Prune
 
 # The UNet computes in float32, the oracle in float64; its attention sums 10² to 10³ products of
 # the order of 1, so 1e-5 of the largest is what rounding leaves.

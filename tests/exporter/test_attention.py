@@ -21,14 +21,14 @@ from onnx import helper
 from torch.ops import aten
 
 from keepstep.exporter import models
-from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, builder
-from keepstep.exporter.engine_from_onnx.attention import DOMAIN, OPERATOR, fuse_attention
-from keepstep.exporter.engine_from_onnx.initializers import handed_over
-from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
-from keepstep.exporter.passes.extract import Subgraph
-from keepstep.exporter.passes.precision import lower_precision
-from keepstep.exporter.stages import StageFactory, is_half
-from keepstep.exporter.weights import make_weight
+from keepstep.exporter.engines import BuildOptions, OnnxStage, builder
+from keepstep.exporter.engines.attention import DOMAIN, OPERATOR, fuse_attention
+from keepstep.exporter.engines.initializers import handed_over
+from keepstep.exporter.graph.extract import Subgraph
+from keepstep.exporter.graph.precision import lower_precision
+from keepstep.exporter.stages.factory import StageFactory, is_half
+from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
+from keepstep.exporter.stages.weights import make_weight
 from keepstep.runtime.backends.onnx_structure import check_onnx
 from keepstep.runtime.plan import Stage
 

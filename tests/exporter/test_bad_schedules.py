@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepstep.exporter.errors import SamplerError, ScheduleError
-from keepstep.exporter.sampler import scheduler_from
-from keepstep.exporter.schedule import Schedule, parse
+from keepstep.exporter.schedule.sampler import scheduler_from
+from keepstep.exporter.schedule.schema import Schedule, parse
 
 
 def replaced(old: str, new: str) -> str:

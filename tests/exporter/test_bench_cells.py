@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from exporter.bench_reports import plan
 
-from keepstep.exporter.bench import cells
-from keepstep.exporter.bench.cells import backends_for
-from keepstep.exporter.conditioning import grey, noises
+from keepstep.bench import cells
+from keepstep.bench.cells import backends_for
+from keepstep.playing.conditioning import grey, noises
 from keepstep.runtime import BackendError
 from keepstep.runtime.plan import TensorType
 

@@ -14,18 +14,11 @@ import torch
 from exporter.played import schedule
 from exporter.test_reference import GUIDANCE, PROMPTS, start_noise
 
+from keepstep.bench import Setting, cells, driver
+from keepstep.bench.eager import COMPILED, EAGER, EagerCell, EagerModel, Place, usual_place
 from keepstep.exporter import models
-from keepstep.exporter.bench import Setting, cells, driver
-from keepstep.exporter.bench.eager import (
-    COMPILED,
-    EAGER,
-    EagerCell,
-    EagerModel,
-    Place,
-    usual_place,
-)
+from keepstep.exporter.check.reference import placed, run_eagerly
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.reference import placed, run_eagerly
 from keepstep.runtime import InputError
 from keepstep.runtime.plan import TensorType
 

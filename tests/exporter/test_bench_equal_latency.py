@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from exporter.bench_reports import PLAIN, plan, rows, together
 
-from keepstep.exporter.bench import equal_latency
-from keepstep.exporter.bench.equal_latency import Plain, calls_of, comparison, plain_for
-from keepstep.exporter.bench.measure import Spread
-from keepstep.exporter.bench.rows import Row
-from keepstep.exporter.engine_from_onnx import BuildOptions, builder
-from keepstep.exporter.model_folder import find_folder
+from keepstep.bench import equal_latency
+from keepstep.bench.equal_latency import Plain, calls_of, comparison, plain_for
+from keepstep.bench.measure import Spread
+from keepstep.bench.rows import Row
+from keepstep.exporter.engines import BuildOptions, builder
+from keepstep.exporter.folder.model_folder import find_folder
 from keepstep.exporter.models import Checkpoint
-from keepstep.exporter.schedule import Sampler
+from keepstep.exporter.schedule.schema import Sampler
 
 SAMPLERS = {
     "PNDMScheduler": lambda steps: steps + 1 if steps > 1 else 2,

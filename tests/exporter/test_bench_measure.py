@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from exporter.bench_reports import CACHED, COMPILED, FULL, StillCell, measured, picture, plan, run
 
-from keepstep.exporter.bench.cells import Run
-from keepstep.exporter.bench.measure import Measured, Spread, measure
+from keepstep.bench.cells import Run
+from keepstep.bench.measure import Measured, Spread, measure
 
 
 def cell(name: str, rounds: int, played: list[str]) -> StillCell:

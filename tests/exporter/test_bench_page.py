@@ -13,8 +13,8 @@ import pytest
 from exporter.bench_reports import PLAIN, report, rows
 from PIL import Image
 
-from keepstep.exporter.bench.drawing import axis, longest, png, timeline
-from keepstep.exporter.bench.page import page
+from keepstep.bench.drawing import axis, longest, png, timeline
+from keepstep.bench.page import page
 
 VOID = {"meta", "img", "line", "rect"}
 

@@ -21,9 +21,9 @@ from exporter.bench_reports import (
     run,
 )
 
-from keepstep.exporter.bench.measure import Measured
-from keepstep.exporter.bench.rows import Baseline, Gains, Row, row_of
-from keepstep.exporter.bench.similarity import similarity
+from keepstep.bench.measure import Measured
+from keepstep.bench.rows import Baseline, Gains, Row, row_of
+from keepstep.bench.similarity import similarity
 
 
 def seconds(kinds: list[str], times: dict[str, float]) -> float:

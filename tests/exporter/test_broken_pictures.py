@@ -11,14 +11,14 @@ import torch
 from exporter.small_stages import RTX
 from torch import Tensor
 
-from keepstep.exporter.engine_from_onnx import BuildOptions, builder
+from keepstep.exporter.engines import BuildOptions, builder
+from keepstep.exporter.graph.extract import Subgraph
+from keepstep.exporter.graph.precision import lower_precision
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.modules import Decoder, LatentScale, combine
-from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
-from keepstep.exporter.passes.extract import Subgraph
-from keepstep.exporter.passes.precision import lower_precision
-from keepstep.exporter.stages import StageFactory
-from keepstep.exporter.weights import make_weight
+from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
+from keepstep.exporter.stages.weights import make_weight
 
 WINDOW = 2
 SCALE = LatentScale(0.5)

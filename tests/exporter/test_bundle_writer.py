@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from exporter.toy_content import content, kept, key, whole
 
-from keepstep.exporter import bundle_place
-from keepstep.exporter.bundle_place import place_bundle
-from keepstep.exporter.bundle_writer import restore_bundle, write_bundle
-from keepstep.exporter.cache import Blob, Cache, cache_key
-from keepstep.exporter.durable import exchange
 from keepstep.exporter.errors import ExportError
-from keepstep.exporter.locks import LOCK_FILE
+from keepstep.exporter.store import bundle_place
+from keepstep.exporter.store.bundle_place import place_bundle
+from keepstep.exporter.store.bundle_writer import restore_bundle, write_bundle
+from keepstep.exporter.store.cache import Blob, Cache, cache_key
+from keepstep.exporter.store.durable import exchange
+from keepstep.exporter.store.locks import LOCK_FILE
 
 WEIGHTS = "weights.safetensors"
 MEMORY = Path("/dev/shm")

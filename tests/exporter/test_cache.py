@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from exporter.cache_process import python
 
-from keepstep.exporter import cache as cache_module
-from keepstep.exporter.cache import Blob, Cache, Entry, cache_key
 from keepstep.exporter.errors import ExportError
+from keepstep.exporter.store import cache as cache_module
+from keepstep.exporter.store.cache import Blob, Cache, Entry, cache_key
 
 KEY, OTHER = cache_key({"n": 1}), cache_key({"n": 2})
 FILES = {"a": b"first" * 1000, "b": b"second"}

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from exporter.cache_process import python
 
-from keepstep.exporter.cache import Cache, Entry, cache_key
 from keepstep.exporter.errors import ExportError
+from keepstep.exporter.store.cache import Cache, Entry, cache_key
 
 DAY = 24 * 60 * 60
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from keepstep.exporter import content as content_module
-from keepstep.exporter.cache import Cache
-from keepstep.exporter.content import HASHING, check_same, content_of
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.model_folder import find_folder
+from keepstep.exporter.folder import content as content_module
+from keepstep.exporter.folder.content import HASHING, check_same, content_of
+from keepstep.exporter.folder.model_folder import find_folder
+from keepstep.exporter.store.cache import Cache
 
 WEIGHTS = ("unet/diffusion_pytorch_model", "vae/diffusion_pytorch_model", "text_encoder/model")
 UNET = f"{WEIGHTS[0]}.safetensors"

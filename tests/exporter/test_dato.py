@@ -19,7 +19,7 @@ from keepstep.exporter.pruning.dato import (
     gather_tokens,
     select,
 )
-from keepstep.exporter.schedule import Prune
+from keepstep.exporter.schedule.schema import Prune
 
 
 @st.composite

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from keepstep.exporter.eager import Eager
-from keepstep.exporter.passes.extract import Subgraph, extract
-from keepstep.exporter.rehearsal import HEADROOM, out_of_range
-from keepstep.exporter.trace import trace
+from keepstep.exporter.check.eager import Eager
+from keepstep.exporter.check.rehearsal import HEADROOM, out_of_range
+from keepstep.exporter.graph.extract import Subgraph, extract
+from keepstep.exporter.graph.trace import trace
 
 LARGEST = 65504.0  # of float16
 

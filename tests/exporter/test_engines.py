@@ -19,19 +19,13 @@ import onnxruntime as ort
 import pytest
 from exporter.small_stages import EMBEDDED, ONNX_TYPES, RTX, SHARED, f32, layer, numbers, relu
 
-from keepstep.exporter import compiled
-from keepstep.exporter.cache import Cache
-from keepstep.exporter.compiled import StageCompiler
-from keepstep.exporter.engine_from_onnx import (
-    BACKENDS,
-    BuildOptions,
-    OnnxStage,
-    builder,
-    interruptible,
-)
-from keepstep.exporter.engine_from_onnx.onnxruntime import OnnxRuntimeBuilder
+from keepstep.exporter.engines import BACKENDS, BuildOptions, OnnxStage, builder, interruptible
+from keepstep.exporter.engines.onnxruntime import OnnxRuntimeBuilder
 from keepstep.exporter.errors import ExportError
-from keepstep.exporter.stages import StageFactory
+from keepstep.exporter.stages import compiled
+from keepstep.exporter.stages.compiled import StageCompiler
+from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.store.cache import Cache
 from keepstep.runtime.gpu import NoGpuError, gpu_fault, gpu_name
 from keepstep.runtime.plan import TensorType
 
@@ -255,7 +249,7 @@ def test_an_interrupt_reaches_the_caller_even_if_the_work_does_not_listen(
 
 
 def test_no_engine_library_is_loaded_before_its_builder_is_asked_for() -> None:
-    code = "import sys, keepstep.exporter, keepstep.exporter.engine_from_onnx\n"
+    code = "import sys, keepstep.exporter, keepstep.exporter.engines\n"
     code += "print(*{name.partition('.')[0] for name in sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"tensorrt", "tensorrt_rtx", "onnxruntime", "torch"} & set(done.stdout.split())

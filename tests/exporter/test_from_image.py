@@ -14,12 +14,12 @@ from exporter.played import run_stage
 from exporter.test_sampler import DETERMINISTIC, matrix_run, scheduler, toy_network
 
 from keepstep.exporter.errors import SamplerError, ScheduleError
-from keepstep.exporter.lowering import lower_schedule
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.passes.fold_skips import fold_skips
-from keepstep.exporter.sampler import lower
-from keepstep.exporter.schedule import Kind, Schedule, parse
-from keepstep.exporter.stages import StageFactory
+from keepstep.exporter.plan.lowering import lower_schedule
+from keepstep.exporter.schedule.fold_skips import fold_skips
+from keepstep.exporter.schedule.sampler import lower
+from keepstep.exporter.schedule.schema import Kind, Schedule, parse
+from keepstep.exporter.stages.factory import StageFactory
 
 SAMPLERS = ["DDIM", "PNDM", "Euler", "DPM++ 2M", "UniPC", "Heun"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from keepstep.exporter.durable import exchange
+from keepstep.exporter.store.durable import exchange
 
 # Workers are forked from one process, which has everything imported already, and are killed. Where
 # two names cannot be swapped at once, a bundle may be aside until the next export, even a failing
@@ -20,9 +20,9 @@ from datetime import timedelta
 from pathlib import Path
 from exporter.toy_content import content, kept, kernel, key, whole
 from keepstep.exporter import bundle_place
-from keepstep.exporter.bundle_place import place_bundle
-from keepstep.exporter.bundle_writer import WEIGHTS_FILE, write_bundle
-from keepstep.exporter.cache import Cache
+from keepstep.exporter.store.bundle_place import place_bundle
+from keepstep.exporter.store.bundle_writer import WEIGHTS_FILE, write_bundle
+from keepstep.exporter.store.cache import Cache
 from keepstep.exporter.errors import ExportError
 from safetensors.numpy import load_file
 

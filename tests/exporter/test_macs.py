@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from keepstep.exporter.graph.extract import extract
+from keepstep.exporter.graph.macs import count_macs
+from keepstep.exporter.graph.trace import trace
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.modules import NetworkCall
-from keepstep.exporter.passes.extract import extract
-from keepstep.exporter.passes.macs import count_macs
-from keepstep.exporter.stages import StageFactory
-from keepstep.exporter.trace import trace
+from keepstep.exporter.stages.factory import StageFactory
 
 
 class Convolutions(nn.Module):

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from keepstep.exporter.check.selection_check import SCORES, SIMILARITIES
 from keepstep.exporter.pruning.dato import Selection, TokenCounts, select
 from keepstep.exporter.pruning.marks import Slack, marks_of, selection_of, slack_of
-from keepstep.exporter.selection_check import SCORES, SIMILARITIES
 
 PATCH = 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keepstep.exporter.memory import Arena, Lifetime, most_alive_at_once, plan_memory
+from keepstep.exporter.plan.memory import Arena, Lifetime, most_alive_at_once, plan_memory
 
 # Mostly small sizes next to the alignment, where a mistake by one shows; some far apart.
 SIZES = st.one_of(

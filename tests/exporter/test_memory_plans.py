@@ -12,7 +12,7 @@ import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from keepstep.exporter.memory import lifetimes, plan_memory
+from keepstep.exporter.plan.memory import lifetimes, plan_memory
 from keepstep.runtime import BundleError
 from keepstep.runtime.plan import Binding, Call, Plan, Stage, TensorType, Value
 from keepstep.runtime.validate import check_plan

@@ -16,13 +16,13 @@ from models_for_tests import PROMPT_LENGTH
 from onnx import TensorProto, numpy_helper
 
 import keepstep.exporter
-from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, builder
+from keepstep.exporter.engines import BuildOptions, OnnxStage, builder
+from keepstep.exporter.graph.extract import extract
+from keepstep.exporter.graph.trace import trace
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
-from keepstep.exporter.passes.extract import extract
-from keepstep.exporter.stages import StageFactory, StageSource
-from keepstep.exporter.trace import trace
-from keepstep.exporter.weights import make_weight
+from keepstep.exporter.stages.factory import StageFactory, StageSource
+from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
+from keepstep.exporter.stages.weights import make_weight
 
 ONNX_RUNTIME = builder("onnxruntime", BuildOptions())
 STAGES = ["text", "prompt", "full", "shallow", "decode"]

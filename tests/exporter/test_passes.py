@@ -10,16 +10,16 @@ from diffusers import UNet2DConditionModel
 from exporter.played import call_inputs, hoisted, run_stage, schedule, variants_of
 
 from keepstep.exporter.errors import ScheduleError
-from keepstep.exporter.lowering import lower_schedule
+from keepstep.exporter.graph.colour import colour
+from keepstep.exporter.graph.extract import extract
+from keepstep.exporter.graph.hoist import frontier
+from keepstep.exporter.graph.macs import count_macs
+from keepstep.exporter.graph.trace import trace
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.modules import NetworkCall
 from keepstep.exporter.models.unet import up_path
-from keepstep.exporter.passes.colour import colour
-from keepstep.exporter.passes.extract import extract
-from keepstep.exporter.passes.hoist import frontier
-from keepstep.exporter.passes.macs import count_macs
-from keepstep.exporter.stages import NetworkVariant, StageFactory
-from keepstep.exporter.trace import trace
+from keepstep.exporter.plan.lowering import lower_schedule
+from keepstep.exporter.stages.factory import NetworkVariant, StageFactory
 
 # The same float32 operations, but for convolutions and products that torch may block otherwise
 # when it is given their inputs at once: a few units in the last place of numbers of the order of 1.

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 
-from keepstep.exporter.passes.extract import Subgraph, extract
-from keepstep.exporter.passes.precision import all_nodes, lower_precision, nodes_of_kinds
-from keepstep.exporter.stages import NetworkVariant, StageFactory, is_half
-from keepstep.exporter.trace import trace
-from keepstep.exporter.weights import make_weight
+from keepstep.exporter.graph.extract import Subgraph, extract
+from keepstep.exporter.graph.precision import all_nodes, lower_precision, nodes_of_kinds
+from keepstep.exporter.graph.trace import trace
+from keepstep.exporter.stages.factory import NetworkVariant, StageFactory, is_half
+from keepstep.exporter.stages.weights import make_weight
 
 aten = torch.ops.aten
 HALVES = [torch.float16, torch.bfloat16]

@@ -13,11 +13,11 @@ from exporter.test_stages import SAME, start_of
 from models_for_tests import PICTURE, write_model
 
 from keepstep.exporter import models
+from keepstep.exporter.check.reference import _shallow, run_eagerly
 from keepstep.exporter.errors import ModelError
 from keepstep.exporter.models.unet import up_path
 from keepstep.exporter.pruning.level import pruned_level
-from keepstep.exporter.reference import _shallow, run_eagerly
-from keepstep.exporter.stages import StageFactory
+from keepstep.exporter.stages.factory import StageFactory
 
 PLAYED: dict[str, dict[str, Any]] = {
     "samples in 0 … 1": {"center_input_sample": True},

@@ -11,11 +11,11 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipe
 from exporter.played import schedule
 from exporter.test_stages import start_of
 
+from keepstep.exporter.check.reference import EagerRun, _shallow, run_eagerly
 from keepstep.exporter.models import StableDiffusion
 from keepstep.exporter.models.unet import up_path
 from keepstep.exporter.pruning.attach import CallContext
-from keepstep.exporter.reference import EagerRun, _shallow, run_eagerly
-from keepstep.exporter.schedule import Schedule, parse
+from keepstep.exporter.schedule.schema import Schedule, parse
 
 PROMPTS = ["a red apple", "a blue fox"]
 GUIDANCE = 4.0

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from keepstep.exporter.errors import SamplerError
-from keepstep.exporter.sampler import LoweredSampler, lower, scheduler_from
-from keepstep.exporter.schedule import Sampler
+from keepstep.exporter.schedule.sampler import LoweredSampler, lower, scheduler_from
+from keepstep.exporter.schedule.schema import Sampler
 
 # A scheduler folder as Stable Diffusion has it.
 CONFIG = {

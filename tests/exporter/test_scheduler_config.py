@@ -13,11 +13,11 @@ import pytest
 from models_for_tests import write_model
 
 from keepstep.exporter import models
-from keepstep.exporter.model_folder import ModelFolder
+from keepstep.exporter.folder.model_folder import ModelFolder
 from keepstep.exporter.models import Checkpoint, StableDiffusion, StableDiffusionXL
 from keepstep.exporter.models.scheduler_config import scheduler_config
-from keepstep.exporter.sampler import lower, scheduler_from
-from keepstep.exporter.schedule import Sampler
+from keepstep.exporter.schedule.sampler import lower, scheduler_from
+from keepstep.exporter.schedule.schema import Sampler
 
 STEPS = 6
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keepstep.exporter.selection_check import (
+from keepstep.exporter.check.selection_check import (
     SCORES,
     SHARES,
     SIMILARITIES,

@@ -7,12 +7,12 @@ import pytest
 import torch
 from exporter.played import play, schedule
 
+from keepstep.exporter.check.reference import run_eagerly
 from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.onnx_from_trace import onnx_from_subgraph
 from keepstep.exporter.pruning.level import pruned_level
-from keepstep.exporter.reference import run_eagerly
-from keepstep.exporter.stages import StageFactory, window_for
-from keepstep.exporter.tables import time_tables
+from keepstep.exporter.stages.factory import StageFactory, window_for
+from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
+from keepstep.exporter.stages.time_tables import time_tables
 
 # Float32 on both sides, in another order: about 1e-6 a step, and a few steps amplify it. With
 # pruning, selections are the same unless two cosines are as close as that.

@@ -22,7 +22,7 @@ from exporter.small_stages import (
 )
 from onnx import TensorProto, helper
 
-from keepstep.exporter.engine_from_onnx import BuildOptions, OnnxStage, builder
+from keepstep.exporter.engines import BuildOptions, OnnxStage, builder
 from keepstep.exporter.errors import ExportError
 from keepstep.runtime.plan import ITEM_BYTES, TensorType
 

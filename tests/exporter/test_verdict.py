@@ -7,7 +7,7 @@ from math import nan
 
 import pytest
 
-from keepstep.exporter.verdict import CallVerdict, RunVerdict, Verdict
+from keepstep.exporter.check.verdict import CallVerdict, RunVerdict, Verdict
 
 GOOD = CallVerdict("full", 2, "prediction", error=1e-6, tolerance=2e-5)
 RUN = RunVerdict(error=1e-5, tolerance=1e-3, replayed=0.0, replayed_tolerance=2e-5)

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel
 
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.model_folder import find_folder
+from keepstep.exporter.folder.model_folder import find_folder
 from keepstep.exporter.models import Checkpoint
 
 UNET = "unet/diffusion_pytorch_model"

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.weights import make_weight
+from keepstep.exporter.stages.weights import make_weight
 
 
 def damaged(value: float, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from plans.toy import toy
 
-from keepstep.exporter.bundle_writer import BundleContent, save_arrays
-from keepstep.exporter.cache import Cache, Entry, cache_key
+from keepstep.exporter.store.bundle_writer import BundleContent, save_arrays
+from keepstep.exporter.store.cache import Cache, Entry, cache_key
 from keepstep.runtime import Bundle
 from keepstep.runtime.plan_json import plan_from_json
 

@@ -27,7 +27,7 @@ from runtime.cpp_tool import HOSTILE, PRINTED, Tool, built, on_a_terminal
 from runtime.toy_bundle import CONSTANTS, inputs, seal, write_bundle
 from safetensors.numpy import load_file, save_file
 
-from keepstep.exporter.play import Request, inputs_of, save_inputs
+from keepstep.cli.play import Request, inputs_of, save_inputs
 from keepstep.runtime import Bundle, InputError, ResultError
 
 ROOT = Path(__file__).resolve().parents[2]

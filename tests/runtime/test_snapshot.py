@@ -19,7 +19,7 @@ from plans.toy import toy
 from runtime.toy_bundle import CONSTANTS, inputs, seal, tokenizer, write_bundle
 from safetensors.numpy import save_file
 
-from keepstep.exporter.durable import exchange
+from keepstep.exporter.store.durable import exchange
 from keepstep.runtime import Bundle, BundleError, bundle_files
 
 PLANS = ("toy", "second")

@@ -3,9 +3,10 @@
 >>> from keepstep.exporter import export
 >>> bundle = export("models/emoji", ["full", "dato-coco"], "engines/emoji")  # doctest: +SKIP
 
-The modules in processing order: schedule → sampler → models, pruning → trace → passes → stages →
-onnx_from_trace → engine_from_onnx → program, memory → bundle_writer; compiler.py drives them, and
-cli.py is the command. Nothing heavy is loaded before a name is used: `keepstep run` needs no torch.
+A schedule meets a model (schedule, folder, models, pruning), the model's network is traced and cut
+into stages (graph, stages, engines), a plan says when which of them runs (plan), all of it is held
+against an eager run (check) and written as a bundle (store); compiler.py drives them. Nothing heavy
+is loaded before a name is used: `keepstep run` needs no torch.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .compiler import export
     from .errors import ExportError, ModelError, SamplerError, ScheduleError
-    from .schedule import Schedule
+    from .schedule.schema import Schedule
 
 __all__ = ["ExportError", "ModelError", "SamplerError", "Schedule", "ScheduleError", "export"]
 
-_HOMES = {"export": "compiler", "Schedule": "schedule"}
+_HOMES = {"export": "compiler", "Schedule": "schedule.schema"}
 
 
 def __getattr__(name: str) -> object:

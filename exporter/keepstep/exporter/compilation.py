@@ -13,28 +13,28 @@ from keepstep.runtime.addresses import check_alignment
 from keepstep.runtime.plan import Stage, TensorType, Tokenizer
 
 from . import models
-from .bundle_writer import WEIGHTS_FILE, BundleContent, save_arrays, schedule_path
-from .cache import Blob, Cache, Files, cache_key
-from .compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
-from .content import Content
-from .drafts import Draft, plan_of, stages_of
+from .check.golden import golden_calls, golden_inputs
+from .check.recorded_run import EagerCalls, golden_run, record_run, without_network
+from .check.rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
+from .check.rehearsal_file import read_rehearsal, write_rehearsal
 from .errors import ExportError
-from .golden import golden_calls, golden_inputs
-from .lowering import lower_schedule
+from .folder.content import Content
+from .graph.extract import Subgraph
+from .graph.precision import all_nodes, nodes_of_kinds
 from .models import StableDiffusion
 from .models.checkpoint import FLOATS
-from .onnx_from_trace import tensor_type
-from .passes.extract import Subgraph
-from .passes.precision import all_nodes, nodes_of_kinds
-from .recorded_run import EagerCalls, golden_run, record_run, without_network
-from .rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
-from .rehearsal_file import read_rehearsal, write_rehearsal
+from .plan.drafts import Draft, plan_of, stages_of
+from .plan.lowering import lower_schedule
 from .request import ExportRequest
 from .settings import SETTINGS_FILE, settings_text
-from .stages import StageFactory, StageId, is_half
-from .tables import time_tables
+from .stages.compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
+from .stages.factory import StageFactory, StageId, is_half
+from .stages.onnx_from_trace import tensor_type
+from .stages.time_tables import time_tables
+from .stages.weights import write_weights
+from .store.bundle_writer import WEIGHTS_FILE, BundleContent, save_arrays, schedule_path
+from .store.cache import Blob, Cache, Files, cache_key
 from .toolchain import toolchain
-from .weights import write_weights
 from .work import Progress, Task, Work
 
 OUTPUTS_FILE = "outputs.safetensors"

@@ -12,15 +12,15 @@ from typing import get_args
 
 from keepstep.runtime import Bundle
 
-from .bundle_place import check_target
-from .bundle_writer import restore_bundle, write_bundle
-from .cache import Blob, Cache
-from .content import check_same, content_of
-from .engine_from_onnx import BuildOptions, builder
+from .engines import BuildOptions, builder
 from .errors import ExportError
-from .model_folder import find_folder
+from .folder.content import check_same, content_of
+from .folder.model_folder import find_folder
 from .request import Checks, DType, ExportRequest
-from .schedule import Guidance, Schedule
+from .schedule.schema import Guidance, Schedule
+from .store.bundle_place import check_target
+from .store.bundle_writer import restore_bundle, write_bundle
+from .store.cache import Blob, Cache
 from .work import Progress
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from keepstep.runtime import Bundle
 
+from .check.repair import repair
+from .check.verify import Model, verify
 from .errors import ExportError
-from .repair import repair
 from .request import ExportRequest
-from .verify import Model, verify
 from .work import Progress
 
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from .cache import cache_key
-from .content import Content
-from .engine_from_onnx import Builder
+from .engines import Builder
 from .errors import ExportError, ScheduleError
-from .schedule import Schedule
+from .folder.content import Content
+from .schedule.schema import Schedule
+from .store.cache import cache_key
 from .toolchain import toolchain
 
 DType = Literal["float32", "float16", "bfloat16"]

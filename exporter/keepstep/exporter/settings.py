@@ -9,7 +9,7 @@ from typing import Any
 from keepstep.runtime import Bundle
 from keepstep.runtime.errors import KeepstepError
 
-from .model_folder import ModelFolder
+from .folder.model_folder import ModelFolder
 from .request import ExportRequest
 
 SETTINGS_FILE = "settings.json"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ModelError
-from ..model_folder import ModelFolder, find_folder
+from ..folder.model_folder import ModelFolder, find_folder
 from .checkpoint import Checkpoint
 from .scheduler_config import scheduler_config
 from .stable_diffusion import StableDiffusion, of_guidance

@@ -14,20 +14,18 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers.utils import logging as transformers_logging
 
 from keepstep.runtime.tensors import TensorFile
 
 from ..errors import ModelError
-from ..model_folder import ModelFolder
-from ..small_json import AGAIN
+from ..folder.hub import brief, quiet
+from ..folder.model_folder import ModelFolder
+from ..folder.small_json import AGAIN
 from .stored import FLOATS, Stored, by_module_names, outline, stored_tensors
 
-__all__ = ["FLOATS", "Checkpoint", "brief", "fetched", "quiet"]
+__all__ = ["FLOATS", "Checkpoint"]
 
 
 class Checkpoint:
@@ -170,17 +168,6 @@ class Checkpoint:
         return ModelError(f"{self.name}/{component}: cannot be loaded: {brief(error)}. {AGAIN}")
 
 
-def fetched(model: str, variant: str | None) -> Path:
-    """The folder into which the hub's files for `model` were downloaded; raises `ModelError`."""
-    try:
-        with quiet():
-            return Path(DiffusionPipeline.download(model, variant=variant))
-    except Exception as error:
-        raise ModelError(
-            f"{model}: is neither a folder nor a hub id within reach: {brief(error)}"
-        ) from error
-
-
 _UNSHAPING = {"architectures", "dtype", "torch_dtype", "transformers_version", "name_or_path"}
 
 
@@ -209,24 +196,3 @@ def _fake_weights(mode: FakeTensorMode) -> Iterator[None]:
         yield
     finally:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars and advice from the loaders: a command has its own progress."""
-    libraries = (diffusers_logging, transformers_logging)
-    levels = [library.get_verbosity() for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, level in zip(libraries, levels, strict=True):
-            library.set_verbosity(level)
-            library.enable_progress_bar()
-
-
-def brief(error: BaseException) -> str:
-    """The first line of an error's text, which for hub libraries can be a page long."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -8,7 +8,7 @@ from typing import Any
 from keepstep.runtime.wording import shown
 
 from ..errors import ModelError
-from ..small_json import AGAIN
+from ..folder.small_json import AGAIN
 
 MOST_PIXELS = 16384  # a side of the picture
 

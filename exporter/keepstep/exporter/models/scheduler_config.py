@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import diffusers
-from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from ..errors import ModelError
-from .checkpoint import Checkpoint, brief, quiet
+from ..folder.hub import brief, quiet
+from ..schedule.sampler import is_scheduler
+from .checkpoint import Checkpoint
 
 
 def scheduler_config(checkpoint: Checkpoint, mends: Mapping[str, object]) -> Mapping[str, Any]:
@@ -38,8 +39,3 @@ def scheduler_config(checkpoint: Checkpoint, mends: Mapping[str, object]) -> Map
         ) from error
     config = dict(made.config)
     return config | {key: value for key, value in mends.items() if key in config}
-
-
-def is_scheduler(cls: object) -> bool:
-    """Whether this is a class of diffusers' schedulers, and no stand-in or something else."""
-    return isinstance(cls, type) and issubclass(cls, SchedulerMixin)

@@ -16,7 +16,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from keepstep.runtime.tokenizer import of_several_vectors, spell_out
 
 from ..errors import ModelError
-from ..schedule import Schedule
+from ..schedule.schema import Schedule
 from .checkpoint import Checkpoint
 from .config_checks import (
     MOST_PIXELS,

@@ -17,8 +17,8 @@ from keepstep.runtime.tensors import TensorFile
 from keepstep.runtime.wording import listed, shown
 
 from ..errors import ModelError
-from ..small_json import AGAIN
-from ..weight_files import Weights
+from ..folder.small_json import AGAIN
+from ..folder.weight_files import Weights
 
 FLOATS = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from diffusers import UNet2DConditionModel
 
 from ..errors import ScheduleError
-from ..schedule import Cache
+from ..schedule.schema import Cache
 
 
 def up_path(unet: UNet2DConditionModel) -> list[str]:

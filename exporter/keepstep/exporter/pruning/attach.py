@@ -10,7 +10,7 @@ from typing import Any
 from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
-from ..schedule import Prune
+from ..schedule.schema import Prune
 from .dato import Selection, TokenCounts, gather_tokens, select
 from .level import pruned_blocks
 

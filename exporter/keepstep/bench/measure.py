@@ -1,0 +1,89 @@
+"""All cells take turns, round after round: a disturbance of the machine meets them alike."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import median
+
+from keepstep.exporter.work import Progress
+
+from .cells import Cell, Run
+
+OF_THE_LOOP = ("full", "shallow", "skip")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """What was measured several times: seconds."""
+
+    median: float
+    fastest: float
+    slowest: float
+
+    @staticmethod
+    def of(seconds: Iterable[float]) -> Spread:
+        """Of at least one time."""
+        known = list(seconds)
+        return Spread(median(known), min(known), max(known))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A cell and its runs; at least one."""
+
+    cell: Cell
+    runs: Sequence[Run]
+
+    @cached_property
+    def seconds(self) -> Spread:
+        """Of a whole picture."""
+        return Spread.of(run.seconds for run in self.runs)
+
+    @cached_property
+    def loop_seconds(self) -> Spread:
+        """Of a whole picture less text, prompt, encode and decode."""
+        return Spread.of(_loop(run) for run in self.runs)
+
+    @cached_property
+    def call_seconds(self) -> Mapping[str, Spread]:
+        """Of one call of each kind, over all rounds."""
+        seconds: dict[str, list[float]] = defaultdict(list)
+        for run in self.runs:
+            for kind, s in run.calls:
+                seconds[kind].append(s)
+        return {kind: Spread.of(times) for kind, times in seconds.items()}
+
+    @cached_property
+    def timeline(self) -> tuple[tuple[str, float], ...]:
+        """Every call in order: its kind, and the median of its seconds."""
+        rounds = zip(*(run.calls for run in self.runs), strict=True)
+        return tuple((calls[0][0], median(s for _, s in calls)) for calls in rounds)
+
+
+def measure(cells: Sequence[Cell], report: Progress, rounds: str = "round") -> list[Measured]:
+    """Run every cell once to warm up, then all in turn; those that take part in no round are out.
+
+    `rounds` is what a round is called where progress is told.
+    """
+    taking_part = [cell for cell in cells if cell.rounds]
+    total = sum(cell.rounds + 1 for cell in taking_part)
+    runs: dict[int, list[Run]] = defaultdict(list)
+    done = 0
+    for cell in taking_part:
+        report(f"warm up: {cell.label}, {cell.how}", done, total)
+        cell.run()
+        done += 1
+    for turn in range(max((cell.rounds for cell in taking_part), default=0)):
+        for i, cell in enumerate(taking_part):
+            if turn < cell.rounds:
+                report(f"{rounds} {turn + 1}: {cell.label}, {cell.how}", done, total)
+                runs[i].append(cell.run())
+                done += 1
+    return [Measured(cell, runs[i]) for i, cell in enumerate(taking_part)]
+
+
+def _loop(run: Run) -> float:
+    return run.seconds - sum(s for kind, s in run.calls if kind not in OF_THE_LOOP)

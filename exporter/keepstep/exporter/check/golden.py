@@ -1,0 +1,90 @@
+"""Golden values: inputs, and what an eager run gives for them in float32.
+
+They travel with the bundle, so that any machine can check what it plays. `inputs.NAME` are the
+plan's inputs; `calls.INDEX.TENSOR` is what a rehearsal gave at the first call of each stage;
+`outputs.latents` and `outputs.image` end a whole eager run of the same schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import ml_dtypes
+import numpy as np
+import torch
+
+from keepstep.runtime.plan import Plan
+
+from ..models import StableDiffusion, of_guidance
+from ..plan.lowering import LoweredSchedule
+from ..pruning.level import pruned_level
+from .reference import Network, run_eagerly
+from .rehearsal import Rehearsal
+
+PROMPT = "a red apple"
+GUIDANCE_SCALE = 5.0
+SEED = 2
+
+
+def golden_inputs(
+    model: StableDiffusion, entry: LoweredSchedule, batch: int
+) -> dict[str, np.ndarray]:
+    """Everything that a plan of `entry` is given, but the conditions that are no text."""
+    generator = torch.Generator().manual_seed(SEED)
+    c, h, w = model.latent_shape
+    inputs = {
+        "noise": torch.randn(batch, c, h, w, generator=generator),
+        "guidance_scale": torch.tensor(GUIDANCE_SCALE),
+        **model.text_inputs([PROMPT] * batch, [""] * batch),
+        **model.sizes(batch),
+    }
+    inputs = of_guidance(inputs, entry.guided)
+    if any(variant.prune and variant.prune.alpha for variant in entry.variants):
+        level = pruned_level(model.unet)
+        assert level
+        rows, columns = level.grid(h, w)
+        shape = (len(entry.variants), batch, rows * columns)
+        inputs["selection_noise"] = torch.randn(shape, generator=generator)
+    if entry.sampler.from_image:
+        picture = (batch, model.height, model.width, 3)
+        inputs["init_image"] = torch.randint(
+            0, 256, picture, dtype=torch.uint8, generator=generator
+        )
+    return {name: np.asarray(tensor) for name, tensor in inputs.items()}
+
+
+def golden_calls(rehearsal: Rehearsal, plan: Plan) -> dict[str, np.ndarray]:
+    """What every stage must give where it is first called, rounded to what the plan holds."""
+    golden = {}
+    for i, outputs in rehearsal.outputs.items():
+        stage = plan.stages[plan.calls[i].stage]
+        for tensor, array in outputs.items():
+            dtype = stage.outputs[tensor].dtype
+            golden[f"calls.{i}.{tensor}"] = array.astype(
+                ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+            )
+    return golden
+
+
+def golden_outputs(
+    model: StableDiffusion,
+    entry: LoweredSchedule,
+    inputs: Mapping[str, np.ndarray],
+    progress: Callable[[int, int], None],
+    network: Network | None = None,
+) -> dict[str, np.ndarray]:
+    """What the whole run must give. `model` has its weights; `network` makes the predictions."""
+    batch = len(inputs["noise"])
+    extra, picture = inputs.get("selection_noise"), inputs.get("init_image")
+    run = run_eagerly(
+        model,
+        entry.schedule,
+        torch.from_numpy(inputs["noise"]),
+        model.embed([PROMPT] * batch, [""] * batch, entry.guided),
+        float(inputs.get("guidance_scale", 1.0)),
+        None if extra is None else torch.from_numpy(extra),
+        progress,
+        init_image=None if picture is None else torch.from_numpy(picture),
+        network=network,
+    )
+    return {"outputs.latents": run.latents, "outputs.image": run.image}

@@ -1,0 +1,37 @@
+"""A rehearsal as files, for the cache."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from ..store.bundle_writer import save_arrays
+from ..store.cache import Blob, Files
+from .rehearsal import Rehearsal
+
+OUTPUTS, RANGES = "outputs.safetensors", "ranges.json"
+
+
+def write_rehearsal(rehearsal: Rehearsal, folder: Path) -> Files:
+    """Its files, the large one written into `folder`."""
+    arrays = {
+        f"{i}.{tensor}": array
+        for i, outputs in rehearsal.outputs.items()
+        for tensor, array in outputs.items()
+    }
+    save_arrays(folder / OUTPUTS, arrays)
+    return {OUTPUTS: folder / OUTPUTS, RANGES: json.dumps(rehearsal.ranges).encode()}
+
+
+def read_rehearsal(files: Mapping[str, Blob]) -> Rehearsal:
+    """The rehearsal that `write_rehearsal` wrote."""
+    outputs: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
+    for name, array in load_file(files[OUTPUTS].path).items():
+        call, _, tensor = name.partition(".")
+        outputs[int(call)][tensor] = array
+    return Rehearsal(outputs, json.loads(files[RANGES].path.read_bytes()))

@@ -1,0 +1,10 @@
+"""A traced network and what is done to it: pure functions, in the order in which they run.
+
+trace        a torch module becomes a graph whose inputs are arguments and weights alike
+colour       which inputs each traced node depends on
+cut          the node at which full and shallow calls part
+hoist        what depends on the prompt or the timestep alone leaves the loop
+extract      a subgraph from chosen outputs back to chosen inputs: slicing and hoisting alike
+precision    what computes in half precision, and what stays in float32
+macs         multiply–accumulate operations of a subgraph
+"""

@@ -1,0 +1,288 @@
+"""Schedules: what each call of the sampler is turned into, as data read from a YAML file.
+
+A schedule says nothing of a model. Whether its calls fit the sampler and its kept tokens the
+latents is checked when both are known (`Schedule.resolve`, `pruning`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
+
+from keepstep.runtime.files import read_regular
+from keepstep.runtime.wording import bare, shown, told
+
+from ..errors import ScheduleError
+from .strict_yaml import read_yaml
+
+FORMAT_VERSION = 1
+MAX_FILE_BYTES = 1 << 20
+LETTERS = {"F": "full", "s": "shallow", ".": "skip"}
+LARGEST_SETTING = 1e6  # of a sampler: no list that diffusers makes of one fills the memory
+
+LETTER_OF = {kind: letter for letter, kind in LETTERS.items()}
+NO_PRUNE = {"prune": False}
+
+Kind = Literal["full", "shallow", "skip"]
+Guidance = Literal["classifier-free", "none"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Sampler(BaseModel):
+    """A diffusers scheduler and its steps; further keys override the scheduler's config."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    scheduler: str
+    steps: Annotated[int, Field(ge=1, le=1000, strict=True)]
+    strength: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None  # from an image
+
+    @model_validator(mode="after")
+    def _some_step_remains(self) -> Sampler:
+        if self.strength is not None and first_step(self.steps, self.strength) == self.steps:
+            raise ValueError(
+                f"strength {self.strength:g} leaves none of {self.steps} steps: give a strength "
+                f"of at least 1/{self.steps}, or more steps"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_are_of_this_world(self) -> Sampler:
+        for name, value in self.overrides.items():
+            for number in value if isinstance(value, list) else [value]:
+                if isinstance(number, int | float) and abs(number) > LARGEST_SETTING:
+                    raise ValueError(
+                        f"{bare(name)} is {shown(number)}: no sampler has settings beyond "
+                        f"{LARGEST_SETTING:g}"
+                    )
+        return self
+
+    @property
+    def overrides(self) -> dict[str, Any]:
+        """Config entries that differ from the model folder's scheduler config."""
+        return dict(self.model_extra or {})
+
+
+def first_step(steps: int, strength: float) -> int:
+    """Steps that a run from an image leaves out, as `get_timesteps` of diffusers' img2img."""
+    return steps - min(int(steps * strength), steps)
+
+
+class Cache(_Frozen):
+    """Where full calls keep the features from which shallow calls go on.
+
+    `branch` counts skip connections from the top (DeepCache, section 3.2): at 0 a shallow call
+    runs the first convolution, the last block of the last level, and the output convolution.
+    `module` names a module instead; its output is kept.
+    """
+
+    branch: Annotated[int, Field(ge=0, strict=True)] | None = None
+    module: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Cache:
+        if (self.branch is None) == (self.module is None):
+            raise ValueError("give either `branch` or `module`")
+        return self
+
+
+class Prune(_Frozen):
+    """DaTo token pruning of self-attention where the network has most tokens (`pruning.dato`)."""
+
+    method: Literal["dato"] = "dato"
+    ratio: Annotated[float, Field(gt=0, lt=1)]
+    patch: Annotated[int, Field(ge=2, le=8, strict=True)] = 2
+    gamma: FiniteFloat = 1.0  # weight of the change of the prediction in a token's score
+    alpha: FiniteFloat = 0.0  # weight of the noise; if not 0, the plan has a `selection_noise`
+    recover: Literal["base", "kept"] = "base"  # whom a pruned token may copy (paper; code)
+    similarity: Literal["block", "call"] = "block"  # select anew in every block, or once a call
+
+
+class Call(_Frozen):
+    """One call of the sampler."""
+
+    kind: Kind
+    prune: Prune | None = None
+
+
+class Repeat(_Frozen):
+    """A pattern of letters repeated over however many calls the sampler makes."""
+
+    repeat: str
+
+
+class Schedule(_Frozen):
+    """A schedule file. `calls` as written; `resolve` gives one `Call` for each sampler call."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
+    source: str = ""
+    sampler: Sampler
+    guidance: Guidance | None = None  # none: the prompt alone; where absent, as the model is made
+    cache: Cache | None = None
+    prune: Prune | None = None
+    calls: Repeat | tuple[Call, ...]
+
+    @staticmethod
+    def load(name_or_path: str | Path) -> Schedule:
+        """Read a built-in schedule by name, or a file by path; raises `ScheduleError`."""
+        path = Path(name_or_path)
+        if path.suffix in {".yaml", ".yml"} or path.parent != Path():
+            return _read(path, str(path))
+        known = builtin_names()
+        if path.name not in known:
+            near = get_close_matches(path.name[:200], known, 1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            raise ScheduleError(
+                f"there is no built-in schedule {shown(path.name)}.{hint} "
+                f"Built in: {', '.join(known)}; a file is given by its path, ending in .yaml"
+            )
+        return _read(Path(str(files(__package__) / "builtin" / f"{path.name}.yaml")), path.name)
+
+    def to_yaml(self) -> str:
+        """The schedule as a file that `load` reads to the same schedule."""
+        data = {"keepstep": FORMAT_VERSION, **self.model_dump(mode="json", exclude_none=True)}
+        if not isinstance(self.calls, Repeat):
+            data["calls"] = [
+                call.model_dump(mode="json", exclude_none=True) | ({} if call.prune else NO_PRUNE)
+                for call in self.calls
+            ]
+        text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
+        return text
+
+    def resolve(self, calls: int, asked_by: str) -> tuple[Call, ...]:
+        """One `Call` for each of the sampler's `calls`; `asked_by` names the sampler in errors."""
+        if isinstance(self.calls, Repeat):
+            pattern = _letters(self.calls.repeat, self.name, self.prune)
+            return tuple(pattern[k % len(pattern)] for k in range(calls))
+        if len(self.calls) != calls:
+            raise ScheduleError(
+                f"schedule '{self.name}' lists {len(self.calls)} calls, but {asked_by} asks the "
+                f"network {calls} times: list {calls} calls, or change `sampler`"
+            )
+        return self.calls
+
+
+def builtin_names() -> list[str]:
+    """Names of the schedules that come with keepstep."""
+    folder = files(__package__) / "builtin"
+    names = (Path(entry.name) for entry in folder.iterdir())
+    return sorted(path.stem for path in names if path.suffix == ".yaml")
+
+
+def _read(path: Path, where: str) -> Schedule:
+    try:
+        text = read_regular(path, MAX_FILE_BYTES).decode()
+    except (OSError, ValueError) as error:
+        raise ScheduleError(f"{where}: cannot be read as a schedule file: {told(error)}") from error
+    return parse(text, where)
+
+
+def parse(text: str, where: str = "schedule") -> Schedule:
+    """Read a schedule from YAML text; `where` names it in errors. Raises `ScheduleError`."""
+    data = read_yaml(text, where)
+    if not isinstance(data, dict):
+        raise ScheduleError(f"{where}: expected a mapping with `keepstep: 1`, `name`, `sampler` …")
+    version = data.pop("keepstep", None)
+    if version != FORMAT_VERSION or isinstance(version, bool):
+        raise ScheduleError(
+            f"{where}: `keepstep` is {shown(version)}, this version reads {FORMAT_VERSION}: "
+            "write `keepstep: 1`, or update keepstep"
+        )
+    try:
+        head = Schedule.model_validate({**data, "calls": []})
+        calls = _calls(data.get("calls"), head, where)
+    except ValidationError as error:
+        raise ScheduleError(f"{where}: {_first(error)}") from error
+    schedule = head.model_copy(update={"calls": calls})
+    _check(schedule, where)
+    return schedule
+
+
+def _calls(written: object, head: Schedule, where: str) -> Repeat | tuple[Call, ...]:
+    """`calls` in any of its three forms: letters, `{repeat: letters}`, or a list of mappings."""
+    if isinstance(written, str):
+        return _letters(written, where, head.prune)
+    if isinstance(written, dict):
+        return Repeat.model_validate(written)
+    if isinstance(written, list):
+        return tuple(_listed(entry, i, head, where) for i, entry in enumerate(written))
+    raise ScheduleError(
+        f"{where}: `calls` is {type(written).__name__}, expected letters such as 'Fss.', "
+        "{repeat: letters}, or a list"
+    )
+
+
+def _letters(text: str, where: str, prune: Prune | None) -> tuple[Call, ...]:
+    calls = []
+    for position, letter in enumerate(c for c in text if not c.isspace()):
+        if letter not in LETTERS:
+            raise ScheduleError(
+                f"{where}: call {position} is {shown(letter)}, an unknown kind: "
+                "use F (full), s (shallow) or . (skip)"
+            )
+        kind: Kind = LETTERS[letter]  # type: ignore[assignment]
+        calls.append(Call(kind=kind, prune=None if kind == "skip" else prune))
+    if not calls:
+        raise ScheduleError(f"{where}: `calls` is empty: name at least one full call (F)")
+    return tuple(calls)
+
+
+def _listed(entry: object, index: int, head: Schedule, where: str) -> Call:
+    """A list entry: a kind, or a mapping whose `prune` overrides the default (false: none)."""
+    data = {"kind": entry} if isinstance(entry, str) else entry
+    if not isinstance(data, dict):
+        raise ScheduleError(f"{where}: calls[{index}]: expected a kind or a mapping with `kind`")
+    prune = data.get("prune", {})
+    if prune is False:
+        data = {**data, "prune": None}
+    elif isinstance(prune, dict) and data.get("kind") != "skip":
+        default = head.prune.model_dump() if head.prune else {}
+        merged = {**default, **prune}
+        data = {**data, "prune": merged or None}
+    try:
+        return Call.model_validate(data)
+    except ValidationError as error:
+        raise ScheduleError(f"{where}: calls[{index}]: {_first(error)}") from error
+
+
+def _check(schedule: Schedule, where: str) -> None:
+    """What must hold whatever the model: the first call is full, shallow calls have a cut."""
+    calls: Sequence[Call]
+    if isinstance(schedule.calls, Repeat):
+        calls = _letters(schedule.calls.repeat, where, schedule.prune)
+    else:
+        calls = schedule.calls
+    if not calls:
+        raise ScheduleError(f"{where}: `calls` is empty: name at least one full call")
+    if calls[0].kind != "full":
+        raise ScheduleError(
+            f"{where}: call 0 is {calls[0].kind}, but nothing is cached before the first call: "
+            "begin with a full call (F)"
+        )
+    if schedule.cache is None and any(call.kind == "shallow" for call in calls):
+        raise ScheduleError(
+            f"{where}: shallow calls need `cache`: add `cache: {{branch: 0}}` or name a module"
+        )
+
+
+def _first(error: ValidationError) -> str:
+    """The first complaint of pydantic as `field: what; found …`."""
+    first = error.errors()[0]
+    place = ".".join(bare(str(part)) for part in first["loc"]) or "schedule"
+    return f"`{place}`: {first['msg']}; found {shown(first.get('input'))}"

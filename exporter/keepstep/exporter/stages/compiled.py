@@ -1,0 +1,140 @@
+"""Stages, converted and built; whatever the cache has is taken from there."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from keepstep.runtime.plan import Stage
+
+from ..engines import Builder
+from ..engines.stage import OnnxStage
+from ..folder.content import Content
+from ..graph.precision import lower_precision
+from ..models.checkpoint import FLOATS
+from ..store.cache import Blob, Cache, Files, cache_key
+from ..toolchain import toolchain
+from .factory import StageFactory, StageId, is_half
+from .onnx_from_trace import onnx_from_subgraph
+from .stage_json import stage_files, stage_from_files
+from .weights import as_array, make_weight
+
+
+@dataclass(frozen=True)
+class Precision:
+    """dtype     of the products: float32, float16 or bfloat16
+    kept      stage → nodes that stay in float32
+    """
+
+    dtype: str
+    kept: Mapping[StageId, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompiledStage:
+    """A stage with its engines: what goes into plans, and what goes into files."""
+
+    stage: Stage
+    code: OnnxStage
+    files: Mapping[str, Blob]  # path in the bundle → engine
+
+
+class StageCompiler:
+    """Compiles stages of one model; each step's result is kept in the cache.
+
+    `factories` make the stages of runs with guidance (True) and without (False).
+    """
+
+    def __init__(self, factories: Mapping[bool, StageFactory], cache: Cache) -> None:
+        self._factories = factories
+        self._cache = cache
+
+    def convert(self, stage: StageId, precision: Precision) -> OnnxStage:
+        """The stage as ONNX; traced only where the cache does not have it."""
+        kept = sorted(precision.kept.get(stage, ()))
+        factory = self._factories[stage.guided]
+        dtype = "float32" if factory.needs_float32(stage) else precision.dtype
+        key = cache_key(
+            {
+                "stage": factory.identity(stage),
+                "dtype": dtype,
+                "kept": kept,
+                "toolchain": dict(toolchain()),
+            }
+        )
+
+        def make(_: Path) -> Files:
+            subgraph = factory.source(stage).subgraph
+            if dtype != "float32":
+                subgraph = lower_precision(
+                    subgraph,
+                    FLOATS[dtype],
+                    half_inputs=[name for name in subgraph.inputs if is_half(name)],
+                    half_outputs=[name for name in subgraph.outputs if is_half(name)],
+                    kept=kept,
+                )
+            return stage_files(onnx_from_subgraph(stage.name, subgraph))
+
+        entry = self._cache.made("stage", key, {"stage": stage.name, "dtype": dtype}, make)
+        return stage_from_files({n: blob.path.read_bytes() for n, blob in entry.files.items()})
+
+    def build(
+        self, code: OnnxStage, builders: Sequence[Builder], embedded: EmbeddedWeights | None
+    ) -> CompiledStage:
+        """The stage's engines; `embedded` weights are baked into them."""
+        engines, files = {}, {}
+        for builder in builders:
+            blob = self._engine(code, builder, embedded)
+            path = f"stages/{code.name}-{blob.sha256[:12]}.{builder.extension}"
+            engines[builder.backend], files[path] = path, blob
+        stage = Stage(
+            inputs=code.inputs,
+            outputs=code.outputs,
+            weights={} if embedded else {name: name for name in code.weights},
+            macs=code.macs,
+            engines=engines,
+        )
+        return CompiledStage(stage, code, files)
+
+    def _engine(self, code: OnnxStage, builder: Builder, embedded: EmbeddedWeights | None) -> Blob:
+        key = cache_key(
+            {
+                "onnx": hashlib.sha256(code.onnx).hexdigest(),
+                "builder": {"backend": builder.backend, **builder.identity()},
+                "weights": embedded and embedded.checkpoint.sha256,
+                "keepstep": toolchain()["keepstep"],
+            }
+        )
+        about = {"stage": code.name, "backend": builder.backend}
+
+        def make(_: Path) -> Files:
+            return {"engine": builder.build(code, embedded.array if embedded else None)}
+
+        if embedded:
+            entry = embedded.checkpoint.made(self._cache, "engine", key, about, make)
+        else:
+            entry = self._cache.made("engine", key, about, make)
+        return entry.files["engine"]
+
+
+@dataclass(frozen=True)
+class EmbeddedWeights:
+    """Weights that are baked into engines.
+
+    checkpoint   the folder that they are read from
+    read         gives its tensors
+    """
+
+    checkpoint: Content
+    read: Callable[[str], Tensor]
+
+    def array(self, name: str) -> np.ndarray:
+        """The weight `name` as an array; bfloat16 as uint16."""
+        with torch.no_grad():
+            return as_array(make_weight(name, self.read))

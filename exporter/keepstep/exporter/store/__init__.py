@@ -1,0 +1,1 @@
+"""Finished work kept under what it was made from, and bundles written whole or not at all."""
