@@ -24,7 +24,7 @@ import transformers
 from tokenizers.pre_tokenizers import ByteLevel
 
 from keepstep.exporter.stages.weights import file_head
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 Config = Mapping[str, Any]
 Architecture = Mapping[str, Config]  # model_index and the components by name → configuration

@@ -20,8 +20,8 @@ import typer
 from cli import tiny_bundle
 
 from keepstep.cli.main import app
-from keepstep.runtime.plan_json import plan_from_json
-from keepstep.runtime.validate import check_plan
+from keepstep.runtime.format.plan_json import plan_from_json
+from keepstep.runtime.format.validate import check_plan
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_RUN = "<!-- not run -->"

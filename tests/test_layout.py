@@ -34,17 +34,20 @@ def files() -> tuple[Path, ...]:
     return tuple(path for name in listed.stdout.split("\0") if (path := ROOT / name).is_file())
 
 
-# The rooms of the exporter, as docs/architecture.md has them: each uses those before it alone.
-COMMON = ("exporter/errors.py", "exporter/work.py", "exporter/toolchain.py")
+# The rooms, as docs/architecture.md has them: each uses those before it alone.
+RUNTIME_COMMON = ("_version", "errors", "files", "floats", "gpu", "wording")
+RUNTIME_ROOMS = ("format", "folder", "lora", "memory", "backends", "player")
+COMMON = ("errors", "work", "toolchain")
+COMPILER_ROOMS = (
+    *("store", "schedule", "folder", "pruning", "models"),
+    *("graph", "engines", "stages", "plan", "check"),
+)
 ROOMS = (
-    *COMMON,
-    *(
-        f"exporter/{room}"
-        for room in (
-            *("store", "schedule", "folder", "pruning", "models", "graph"),
-            *("engines", "stages", "plan", "check"),
-        )
-    ),
+    *(f"runtime/{name}.py" for name in RUNTIME_COMMON),
+    *(f"runtime/{room}" for room in RUNTIME_ROOMS),
+    "runtime",
+    *(f"exporter/{name}.py" for name in COMMON),
+    *(f"exporter/{room}" for room in COMPILER_ROOMS),
     *("exporter", "playing", "output", "bench", "cli"),
 )
 
@@ -78,8 +81,8 @@ def test_the_namespace_has_no_init_file_of_its_own() -> None:
     for folder in (EXPORTER, RUNTIME):
         assert folder.is_dir()
         assert not (folder / "__init__.py").exists()
-    for package in (RUNTIME / "runtime", *(EXPORTER / room for room in ROOMS)):
-        assert package.suffix or (package / "__init__.py").is_file()
+    for room in ROOMS:
+        assert Path(room).suffix or (piece(room) / room / "__init__.py").is_file()
 
 
 def test_both_pieces_are_found_under_one_name() -> None:
@@ -90,15 +93,21 @@ def test_both_pieces_are_found_under_one_name() -> None:
     assert Path(keepstep.runtime.__file__).is_relative_to(RUNTIME)
 
 
+def piece(place: str) -> Path:
+    """In which of the two pieces of the namespace a room, or what is in it, lies."""
+    return RUNTIME if place.startswith("runtime") else EXPORTER
+
+
 def room_of(path: str) -> int:
-    """The number of the first room that a path below the exporter's is in."""
+    """The number of the first room that a path within the namespace is in."""
     return next(n for n, room in enumerate(ROOMS) if path == room or path.startswith(f"{room}/"))
 
 
-def used(path: Path) -> Iterator[str]:
-    """The files and folders below the exporter's that a module imports, wherever it does so."""
-    package = ("keepstep", *path.relative_to(EXPORTER).parent.parts)
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def used(path: str) -> Iterator[str]:
+    """The files and folders of the namespace that a module imports, wherever it does so."""
+    text = (piece(path) / path).read_text(encoding="utf-8")
+    package = ("keepstep", *Path(path).parent.parts)
+    for node in ast.walk(ast.parse(text)):
         if not isinstance(node, ast.ImportFrom):
             continue
         base = [*package[: len(package) - node.level + 1]] if node.level else []
@@ -106,26 +115,32 @@ def used(path: Path) -> Iterator[str]:
         for name in ("", *(alias.name for alias in node.names)):
             place = "/".join([*base[1:], name] if name else base[1:])
             for found in (place, f"{place}.py"):
-                if base[0] == "keepstep" and place and (EXPORTER / found).exists():
+                if base[0] == "keepstep" and place and (piece(found) / found).exists():
                     yield found
 
 
-@pytest.mark.parametrize("path", named(modules(EXPORTER)))
+PLACES = [
+    path.relative_to(folder).as_posix()
+    for folder in (EXPORTER, RUNTIME)
+    for path in modules(folder)
+    if path.parent != folder  # but for `python -m keepstep`
+]
+
+
+@pytest.mark.parametrize("path", PLACES)
 def test_a_room_uses_the_rooms_before_it_and_none_behind(path: str) -> None:
-    module = ROOT / path
-    if module.parent == EXPORTER:  # `python -m keepstep`
-        return
-    own = room_of(module.relative_to(EXPORTER).as_posix())
-    for name in used(module):
-        if name != "exporter":  # which a `from .. import` names, beside what it takes from there
-            assert room_of(name) <= own, name
+    for name in used(path):
+        if name not in ("exporter", "runtime"):  # beside what is taken from them
+            assert room_of(name) <= room_of(path), name
 
 
-def test_every_room_is_told_of() -> None:
+def test_every_room_is_told_of_in_order() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    told = [place for room in ROOMS if (place := f"`{room}/`") in text]
-    assert len(told) == len(ROOMS) - len(COMMON) - 1, "all but the common files, and their package"
-    assert told == sorted(told, key=text.index)
+    for rooms in (ROOMS[ROOMS.index("runtime") + 1 :], ROOMS[: ROOMS.index("runtime")]):
+        folders = [room for room in rooms if not Path(room).suffix and room != "exporter"]
+        told = [place for room in folders if (place := f"| `{room}/`") in text]
+        assert len(told) == len(folders)
+        assert told == sorted(told, key=text.index)
 
 
 @pytest.mark.parametrize("path", named(modules(RUNTIME)))

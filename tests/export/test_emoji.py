@@ -13,7 +13,7 @@ from keepstep.exporter import models
 from keepstep.exporter.check.golden import PROMPT
 from keepstep.exporter.check.verify import WHOLE_RUN, verify
 from keepstep.runtime import Bundle
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 
 
 @pytest.mark.parametrize("plan", BUILT_IN)

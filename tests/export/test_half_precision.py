@@ -25,7 +25,7 @@ from keepstep.exporter.check.verify import ONE_CALL
 from keepstep.exporter.errors import ExportError
 from keepstep.exporter.schedule.schema import Schedule, parse
 from keepstep.runtime import Bundle
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 
 LARGEST = 65504  # of float16
 # What float16 stages add up to over three calls; one rounding is 5e-4.

@@ -26,7 +26,7 @@ from keepstep.exporter.stages.weights import path_of
 from keepstep.exporter.store.cache import Cache
 from keepstep.playing.summary import describe
 from keepstep.runtime import Bundle
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 pytestmark = pytest.mark.long
 

@@ -17,7 +17,7 @@ from keepstep.exporter import export
 from keepstep.exporter.engines import BuildOptions, OnnxStage, tensorrt
 from keepstep.exporter.engines.stage import check_interface
 from keepstep.runtime import Bundle
-from keepstep.runtime.plan import Stage, TensorType
+from keepstep.runtime.format.plan import Stage, TensorType
 
 pytestmark = RTX
 

@@ -17,7 +17,7 @@ from keepstep.bench.report import Report
 from keepstep.bench.rows import Baseline, Row, row_of
 from keepstep.bench.setting import Setting
 from keepstep.exporter.schedule.schema import Sampler
-from keepstep.runtime.plan import Call, Plan, Stage, Step
+from keepstep.runtime.format.plan import Call, Plan, Stage, Step
 
 MACS = {"full": 1000, "shallow": 100}
 

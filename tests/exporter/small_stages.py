@@ -12,7 +12,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from keepstep.exporter.engines import BuildOptions, OnnxStage
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 RTX = pytest.mark.skipif(
     find_spec("tensorrt_rtx") is None,

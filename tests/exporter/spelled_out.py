@@ -11,7 +11,7 @@ from exporter.small_stages import Types, stage
 from onnx import NodeProto, helper
 
 from keepstep.exporter.engines import OnnxStage
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 
 @dataclass(frozen=True)

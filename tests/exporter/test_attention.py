@@ -30,7 +30,7 @@ from keepstep.exporter.stages.factory import StageFactory, is_half
 from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
 from keepstep.exporter.stages.weights import make_weight
 from keepstep.runtime.backends.onnx_structure import check_onnx
-from keepstep.runtime.plan import Stage
+from keepstep.runtime.format.plan import Stage
 
 # Relative to an output's largest number. Float32: the same sums in another order, tens of layers
 # deep. Float16: what one form rounds (5e-4), the other holds in float32, as many layers deep.

@@ -14,7 +14,7 @@ from keepstep.bench import cells
 from keepstep.bench.cells import backends_for
 from keepstep.playing.conditioning import grey, noises
 from keepstep.runtime import BackendError
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 
 def bundle(*engines: str) -> Any:

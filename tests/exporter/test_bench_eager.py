@@ -20,7 +20,7 @@ from keepstep.exporter import models
 from keepstep.exporter.check.reference import placed, run_eagerly
 from keepstep.exporter.models import StableDiffusion
 from keepstep.runtime import InputError
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 CALLS = "FsF."
 

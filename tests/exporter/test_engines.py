@@ -26,8 +26,8 @@ from keepstep.exporter.stages import compiled
 from keepstep.exporter.stages.compiled import StageCompiler
 from keepstep.exporter.stages.factory import StageFactory
 from keepstep.exporter.store.cache import Cache
+from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.gpu import NoGpuError, gpu_fault, gpu_name
-from keepstep.runtime.plan import TensorType
 
 BUILT = ["onnxruntime", pytest.param("tensorrt-rtx", marks=RTX)]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from keepstep.exporter.plan.memory import lifetimes, plan_memory
 from keepstep.runtime import BundleError
-from keepstep.runtime.plan import Binding, Call, Plan, Stage, TensorType, Value
-from keepstep.runtime.validate import check_plan
+from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, TensorType, Value
+from keepstep.runtime.format.validate import check_plan
 
 KINDS = st.sampled_from(["scratch", "scratch", "scratch", "output", "input", "state"])
 # Next to the alignment a mistake by one shows.

@@ -24,7 +24,7 @@ from onnx import TensorProto, helper
 
 from keepstep.exporter.engines import BuildOptions, OnnxStage, builder
 from keepstep.exporter.errors import ExportError
-from keepstep.runtime.plan import ITEM_BYTES, TensorType
+from keepstep.runtime.format.plan import ITEM_BYTES, TensorType
 
 pytestmark = RTX
 

@@ -11,7 +11,7 @@ from plans.toy import toy
 from keepstep.exporter.store.bundle_writer import BundleContent, save_arrays
 from keepstep.exporter.store.cache import Cache, Entry, cache_key
 from keepstep.runtime import Bundle
-from keepstep.runtime.plan_json import plan_from_json
+from keepstep.runtime.format.plan_json import plan_from_json
 
 STAGES = ("text", "full", "shallow", "final", "decode")
 

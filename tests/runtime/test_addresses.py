@@ -10,11 +10,11 @@ from plans.make import mutated, text_of
 from plans.valid import VALID
 
 from keepstep.runtime import BackendError
-from keepstep.runtime.addresses import call_addresses, check_alignment, weight_addresses
-from keepstep.runtime.constants import ConstantPart, constant_parts
-from keepstep.runtime.plan import Plan
-from keepstep.runtime.plan_json import plan_from_json
-from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.folder.tensors import numpy_dtype
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.format.plan_json import plan_from_json
+from keepstep.runtime.memory.addresses import call_addresses, check_alignment, weight_addresses
+from keepstep.runtime.memory.constants import ConstantPart, constant_parts
 
 ARENA = 1 << 40
 SMALL = 1 << 30  # bytes: larger arenas are not made here

@@ -41,7 +41,7 @@ def test_tensorrt_rtx_without_a_gpu_ends_with_the_reason_and_not_with_a_crash(
     from plans.make import text_of
 
     from keepstep.runtime.backends.tensorrt import TensorRtx
-    from keepstep.runtime.plan_json import plan_from_json
+    from keepstep.runtime.format.plan_json import plan_from_json
 
     bundle = Bundle.open(write_bundle(tmp_path / "toy"))
     plan = plan_from_json(text_of(mutated(for_tensorrt)), "toy")

@@ -12,9 +12,17 @@ from runtime.toy_bundle import seal
 
 from keepstep.runtime import Bundle
 from keepstep.runtime.backends.onnx_model import HANDED_OVER
-from keepstep.runtime.plan import ITEM_BYTES, Binding, Call, Plan, Stage, TensorType, Value
-from keepstep.runtime.plan_json import plan_to_json
-from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.folder.tensors import numpy_dtype
+from keepstep.runtime.format.plan import (
+    ITEM_BYTES,
+    Binding,
+    Call,
+    Plan,
+    Stage,
+    TensorType,
+    Value,
+)
+from keepstep.runtime.format.plan_json import plan_to_json
 
 ONNX_TYPES = {
     "float32": TensorProto.FLOAT,

@@ -12,10 +12,10 @@ from plans.make import text_of
 from plans.toy import toy
 
 from keepstep.runtime import BundleError
-from keepstep.runtime.plan import Binding, Call, Plan, Stage, TensorType, Value
-from keepstep.runtime.plan_json import manifest_from_json, plan_from_json
-from keepstep.runtime.strict_json import MAX_BYTES
-from keepstep.runtime.validate import check_plan
+from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, TensorType, Value
+from keepstep.runtime.format.plan_json import manifest_from_json, plan_from_json
+from keepstep.runtime.format.strict_json import MAX_BYTES
+from keepstep.runtime.format.validate import check_plan
 
 BYTE = TensorType("uint8", (1,))
 

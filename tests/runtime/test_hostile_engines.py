@@ -18,7 +18,7 @@ from keepstep.runtime.backends.onnx_model import MOST_CODE, MOST_NODES
 from keepstep.runtime.backends.onnx_operators import OPERATORS
 from keepstep.runtime.backends.onnx_structure import check_onnx
 from keepstep.runtime.backends.onnx_wire import OnnxError
-from keepstep.runtime.plan import Stage
+from keepstep.runtime.format.plan import Stage
 
 ROOT = Path(__file__).parents[2]
 STAGES = ROOT / "tests/stages"

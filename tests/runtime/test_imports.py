@@ -14,7 +14,7 @@ def test_the_runtime_loads_nothing_heavy() -> None:
     code = "import json, sys; import keepstep.runtime; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     loaded = set(json.loads(done.stdout))
-    assert "keepstep.runtime.player" in loaded
+    assert "keepstep.runtime.player.player" in loaded
     assert not loaded.intersection(HEAVY)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keepstep.runtime.errors import InputError
-from keepstep.runtime.inputs import checked_input, device_fault
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.memory.inputs import checked_input, device_fault
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (1, 1)])

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keepstep.runtime.intervals import IntervalSet
+from keepstep.runtime.format.intervals import IntervalSet
 
 INTERVALS = st.tuples(st.integers(0, 20), st.integers(1, 8)).map(lambda p: (p[0], p[0] + p[1]))
 

@@ -10,7 +10,7 @@ from runtime.test_player import assert_played
 from runtime.toy_bundle import inputs, played
 
 from keepstep.runtime import Bundle, InputError, Player
-from keepstep.runtime.lent import Lent
+from keepstep.runtime.player.lent import Lent
 
 TAKERS: list[Callable[[Any], np.ndarray]] = [np.asarray, np.from_dlpack]
 

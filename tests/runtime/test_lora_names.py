@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from keepstep.runtime.lora_names import spellings
+from keepstep.runtime.lora.names import spellings
 
 
 def unet(

@@ -25,7 +25,8 @@ from runtime.lora_bundle import (
 )
 from safetensors.numpy import save_file
 
-from keepstep.runtime import Bundle, InputError, lora_file
+from keepstep.runtime import Bundle, InputError
+from keepstep.runtime.lora import file as lora_file
 
 KOHYA = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q"
 

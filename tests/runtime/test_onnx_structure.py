@@ -11,7 +11,7 @@ from stages.make import corpus
 
 from keepstep.runtime.backends.onnx_structure import check_onnx
 from keepstep.runtime.backends.onnx_wire import OnnxError
-from keepstep.runtime.plan_json import plan_from_json
+from keepstep.runtime.format.plan_json import plan_from_json
 
 ENGINES = Path(__file__).parents[1] / "stages"
 WORDS = dict(

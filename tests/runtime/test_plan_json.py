@@ -12,14 +12,14 @@ from plans.make import HERE, mutated, text_of
 from plans.toy import toy
 
 from keepstep.runtime.errors import BundleError
-from keepstep.runtime.plan import FileEntry, Manifest, Plan, Tokenizer
-from keepstep.runtime.plan_json import (
+from keepstep.runtime.format.plan import FileEntry, Manifest, Plan, Tokenizer
+from keepstep.runtime.format.plan_json import (
     manifest_from_json,
     manifest_to_json,
     plan_from_json,
     plan_to_json,
 )
-from keepstep.runtime.strict_json import MAX_DEPTH, load
+from keepstep.runtime.format.strict_json import MAX_DEPTH, load
 
 MANIFEST = Manifest(
     producer="tests",

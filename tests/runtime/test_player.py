@@ -12,7 +12,7 @@ from plans.valid import VALID
 from runtime.toy_bundle import TOKENIZER, inputs, played, seal, write_bundle
 
 from keepstep.runtime import BackendError, Bundle, BundleError, InputError, Player
-from keepstep.runtime.plan import Call
+from keepstep.runtime.format.plan import Call
 
 
 def assert_played(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:

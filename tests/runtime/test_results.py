@@ -10,7 +10,7 @@ from runtime.toy_bundle import NODES, inputs, seal, write_bundle, write_engine
 
 from keepstep.runtime import Bundle, KeepstepError, Player, ResultError
 from keepstep.runtime.floats import count_not_finite
-from keepstep.runtime.plan import Call
+from keepstep.runtime.format.plan import Call
 
 STEEP = [*NODES["shallow"][:-1], ("Abs", ["sum"], "size"), ("Exp", ["size"], "prediction")]
 GOOD = inputs()

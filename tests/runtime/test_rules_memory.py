@@ -8,16 +8,16 @@ import numpy as np
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from keepstep.runtime.plan import Binding, Call, Plan, Stage, TensorType, Value
-from keepstep.runtime.player import calls_to_launch
-from keepstep.runtime.rules_calls import rule_13_read_only_values
-from keepstep.runtime.rules_memory import (
+from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, TensorType, Value
+from keepstep.runtime.format.rules_calls import rule_13_read_only_values
+from keepstep.runtime.format.rules_memory import (
     rule_14_aliasing,
     rule_15_written_before_read,
     rule_16_no_trace,
     rule_17_liveness,
     rule_18_outputs,
 )
+from keepstep.runtime.player.player import calls_to_launch
 
 ARENA = 12
 POISON = -1

@@ -20,7 +20,8 @@ from runtime.toy_bundle import CONSTANTS, inputs, seal, tokenizer, write_bundle
 from safetensors.numpy import save_file
 
 from keepstep.exporter.store.durable import exchange
-from keepstep.runtime import Bundle, BundleError, bundle_files
+from keepstep.runtime import Bundle, BundleError
+from keepstep.runtime.folder import bundle_files
 
 PLANS = ("toy", "second")
 

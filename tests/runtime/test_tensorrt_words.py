@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from keepstep.runtime.plan import TensorType
-from keepstep.runtime.tensorrt_words import interface_fault, refusal
+from keepstep.runtime.backends.tensorrt_words import interface_fault, refusal
+from keepstep.runtime.format.plan import TensorType
 
 NAMES = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4, "MALFORMED_ENGINE": 32}
 GPU = "NVIDIA H100 (compute capability 9.0)"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from runtime.safetensors_by_hand import write_safetensors
 
-from keepstep.runtime.memory import Arena
-from keepstep.runtime.plan import ITEM_BYTES, TensorType, Value
-from keepstep.runtime.tensors import TensorFile, numpy_dtype
+from keepstep.runtime.folder.tensors import TensorFile, numpy_dtype
+from keepstep.runtime.format.plan import ITEM_BYTES, TensorType, Value
+from keepstep.runtime.memory.arena import Arena
 
 
 def test_bfloat16_is_seen_as_its_bits(tmp_path: Path) -> None:

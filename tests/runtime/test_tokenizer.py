@@ -4,7 +4,7 @@ import pytest
 from runtime.toy_bundle import tokenizer
 
 from keepstep.runtime.errors import BundleError, InputError
-from keepstep.runtime.tokenizer import PromptTokenizer, of_several_vectors, spell_out
+from keepstep.runtime.folder.tokenizer import PromptTokenizer, of_several_vectors, spell_out
 
 
 @pytest.fixture

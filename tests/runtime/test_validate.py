@@ -6,9 +6,9 @@ import pytest
 from plans.make import HERE, corpus
 
 from keepstep.runtime.errors import BundleError
-from keepstep.runtime.plan import TensorType
-from keepstep.runtime.plan_json import plan_from_json
-from keepstep.runtime.validate import check_plan
+from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.format.plan_json import plan_from_json
+from keepstep.runtime.format.validate import check_plan
 
 BAD = sorted((HERE / "bad").glob("*.json"))
 VALID = sorted((HERE / "valid").glob("*.json"))

@@ -13,7 +13,7 @@ from keepstep.playing.conditioning import grey, run_inputs
 from keepstep.runtime import Bundle, Player
 from keepstep.runtime.backends import backend, playable
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import Call, Plan
+from keepstep.runtime.format.plan import Call, Plan
 from keepstep.runtime.wording import listed, shown
 
 from .setting import Setting

@@ -20,7 +20,7 @@ from keepstep.exporter.store.bundle_writer import schedule_path
 from keepstep.playing.conditioning import grey, noises
 from keepstep.runtime import Bundle
 from keepstep.runtime.errors import InputError
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 from .cells import Run
 from .setting import Setting

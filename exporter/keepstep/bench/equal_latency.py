@@ -26,7 +26,7 @@ from keepstep.exporter.store.cache import Cache
 from keepstep.exporter.work import Progress
 from keepstep.runtime import Bundle, __version__
 from keepstep.runtime.backends import playable
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 
 from .rows import Row
 

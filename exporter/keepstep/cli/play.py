@@ -18,7 +18,7 @@ from keepstep.playing.conditioning import init_image, run_inputs
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import read_regular
-from keepstep.runtime.inputs import checked_input
+from keepstep.runtime.memory.inputs import checked_input
 from keepstep.runtime.wording import listed, told
 
 MOST_INPUT_BYTES = 2**30  # of a file of inputs; those of a plan take kilobytes to megabytes

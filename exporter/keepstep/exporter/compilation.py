@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from keepstep.runtime.addresses import check_alignment
-from keepstep.runtime.plan import Stage, TensorType, Tokenizer
+from keepstep.runtime.format.plan import Stage, TensorType, Tokenizer
+from keepstep.runtime.memory.addresses import check_alignment
 
 from . import models
 from .check.golden import golden_calls, golden_inputs

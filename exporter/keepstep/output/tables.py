@@ -13,7 +13,7 @@ from rich.text import Text
 
 from keepstep.exporter.check.verdict import CallVerdict, Verdict
 from keepstep.exporter.schedule.schema import LETTER_OF, Repeat, Schedule
-from keepstep.runtime.rules_values import range_text
+from keepstep.runtime.format.rules_values import range_text
 
 from .terminal import words
 

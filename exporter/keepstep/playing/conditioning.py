@@ -14,7 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import read_regular
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.wording import listed, told
 
 MOST_PICTURE_BYTES = 512 * 2**20

@@ -8,7 +8,7 @@ from typing import Any
 from keepstep.exporter.plan.memory import lifetimes, most_alive_at_once
 from keepstep.exporter.schedule.schema import LETTER_OF
 from keepstep.runtime import Plan
-from keepstep.runtime.plan import Value
+from keepstep.runtime.format.plan import Value
 
 
 def launches(plan: Plan) -> dict[str, int]:

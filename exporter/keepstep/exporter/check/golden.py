@@ -13,7 +13,7 @@ import ml_dtypes
 import numpy as np
 import torch
 
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 
 from ..models import StableDiffusion, of_guidance
 from ..plan.lowering import LoweredSchedule

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 
 from ..models import StableDiffusion
 from ..plan.lowering import LoweredSchedule

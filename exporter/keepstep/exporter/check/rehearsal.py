@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 
 from ..errors import ExportError
 from ..graph.extract import Subgraph

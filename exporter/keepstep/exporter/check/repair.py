@@ -14,8 +14,8 @@ import onnx_ir as ir
 
 from keepstep.runtime import Bundle
 from keepstep.runtime.backends import backend
-from keepstep.runtime.constants import constant_part, host_array
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.memory.constants import constant_part, host_array
 
 from .values import rows
 from .verdict import CallVerdict, Verdict

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from keepstep.runtime.plan import Binding, Plan, TensorType
-from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.folder.tensors import numpy_dtype
+from keepstep.runtime.format.plan import Binding, Plan, TensorType
 
 Array = TypeVar("Array", bound=Any)  # numpy's or torch's
 

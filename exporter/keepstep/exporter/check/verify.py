@@ -16,7 +16,7 @@ import numpy as np
 from keepstep.runtime import Bundle, InputError, ResultError
 from keepstep.runtime.backends import Session, backend
 from keepstep.runtime.floats import widened
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 
 from ..pruning import SELECTION
 from .selection_check import Finding, Marks, compare, judge, miscounted

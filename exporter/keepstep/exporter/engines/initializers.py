@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from keepstep.runtime.backends.onnx_model import HANDED_OVER
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 from ..errors import ExportError
 from .stage import OnnxStage, check_interface

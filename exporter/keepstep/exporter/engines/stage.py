@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keepstep.runtime.plan import TensorType
-from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.wording import shown
 
 

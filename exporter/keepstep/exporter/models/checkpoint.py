@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from keepstep.runtime.tensors import TensorFile
+from keepstep.runtime.folder.tensors import TensorFile
 
 from ..errors import ModelError
 from ..folder.hub import brief, quiet

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from keepstep.runtime.tokenizer import of_several_vectors, spell_out
+from keepstep.runtime.folder.tokenizer import of_several_vectors, spell_out
 
 from ..errors import ModelError
 from ..schedule.schema import Schedule

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from keepstep.runtime.tensors import TensorFile
+from keepstep.runtime.folder.tensors import TensorFile
 from keepstep.runtime.wording import listed, shown
 
 from ..errors import ModelError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keepstep.runtime.plan import Plan, Stage, Step, TensorType
+from keepstep.runtime.format.plan import Plan, Stage, Step, TensorType
 
 from ..stages.factory import StageId
 from ..store.bundle_writer import WEIGHTS_FILE, constants_path

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from keepstep.runtime.plan import ALIGNMENT, Call, Value
+from keepstep.runtime.format.plan import ALIGNMENT, Call, Value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keepstep.runtime.plan import (
+from keepstep.runtime.format.plan import (
     Binding,
     Call,
     Plan,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keepstep.runtime.plan import Stage
+from keepstep.runtime.format.plan import Stage
 
 from ..engines import Builder
 from ..engines.stage import OnnxStage

@@ -15,7 +15,7 @@ from onnx_ir.passes import common as common_passes
 from onnxscript import rewriter
 from torch import Tensor
 
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 from ..engines.stage import OnnxStage
 from ..graph.extract import Subgraph

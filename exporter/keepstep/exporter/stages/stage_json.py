@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 from ..engines.stage import OnnxStage
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 
 from ..errors import ModelError
 from ..models.checkpoint import FLOATS

@@ -21,8 +21,8 @@ from keepstep.runtime.errors import (
     KeepstepError,
     ResultError,
 )
-from keepstep.runtime.plan import Plan
-from keepstep.runtime.player import CallTime, Player, Profile
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.player.player import CallTime, Player, Profile
 
 __all__ = [
     "BackendError",

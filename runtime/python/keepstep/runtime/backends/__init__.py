@@ -10,17 +10,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from keepstep.runtime.backends.registry import backend, known, playable, runnable
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.memory.inputs import SupportsDLPack
 from keepstep.runtime.wording import listed
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
 
 __all__ = [
     "Backend",
@@ -33,14 +32,6 @@ __all__ = [
     "playable",
     "runnable",
 ]
-
-
-class SupportsDLPack(Protocol):
-    """An array of any library, on any device, that others can take over without a copy."""
-
-    def __dlpack__(self, *, stream: object = None) -> object: ...
-
-    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
 @dataclass(frozen=True)
@@ -104,14 +95,14 @@ class Session(Protocol):
 class Backend(Protocol):
     """What opens sessions."""
 
-    def open(self, bundle: Bundle, plan: Plan, threads: int | None) -> Session:
+    def open(self, bundle: BundleFolder, plan: Plan, threads: int | None) -> Session:
         """Load `plan`; `threads` CPU threads a launch, the backend's choice when None.
 
         Raises `BackendError`.
         """
 
 
-def engine_paths(bundle: Bundle, plan: Plan, engines: str) -> dict[str, str]:
+def engine_paths(bundle: BundleFolder, plan: Plan, engines: str) -> dict[str, str]:
     """Give the path in the bundle of every stage's engine of the kind `engines`.
 
     Raises `BackendError` when a stage has none.

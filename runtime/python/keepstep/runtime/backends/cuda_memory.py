@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -13,16 +13,14 @@ from cuda.core.utils import StridedMemoryView
 
 from keepstep.runtime.backends import SupportsDLPack
 from keepstep.runtime.backends.cuda import DeviceMemory, Stream
-from keepstep.runtime.constants import ConstantPart, constant_parts, host_array
 from keepstep.runtime.errors import InputError
-from keepstep.runtime.inputs import device_fault
-from keepstep.runtime.plan import Plan
-from keepstep.runtime.rules_values import type_text
-from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.folder.tensors import numpy_dtype
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.format.rules_values import type_text
+from keepstep.runtime.memory.constants import ConstantPart, constant_parts, host_array
+from keepstep.runtime.memory.inputs import device_fault
 from keepstep.runtime.wording import shown, told
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
 
 
 class DeviceArray(DeviceMemory):
@@ -53,7 +51,7 @@ def uploaded(array: np.ndarray, stream: Stream) -> DeviceArray:
 class DeviceValues:
     """Everything that a plan's calls read and write."""
 
-    def __init__(self, bundle: Bundle, plan: Plan, stream: Stream) -> None:
+    def __init__(self, bundle: BundleFolder, plan: Plan, stream: Stream) -> None:
         self._plan = plan
         self._stream = stream
         self._arena: DeviceMemory | None = DeviceMemory(plan.arena_bytes)

@@ -14,20 +14,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import RLock
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keepstep.runtime.addresses import call_addresses
 from keepstep.runtime.backends import Session, SupportsDLPack, Times
 from keepstep.runtime.backends.cuda import Graph, Stream
 from keepstep.runtime.backends.cuda_memory import DeviceValues
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import Plan
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
-
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.memory.addresses import call_addresses
 
 ATTEMPTS = 3  # at a capture: an engine may take memory once more than it says
 
@@ -41,7 +37,7 @@ class CudaSession(Session):
 
     runs_before_capture = 1  # in which an engine settles: compiles, takes its scratch memory
 
-    def __init__(self, bundle: Bundle, plan: Plan) -> None:
+    def __init__(self, bundle: BundleFolder, plan: Plan) -> None:
         self._plan = plan
         self._stream = Stream()
         self._values = DeviceValues(bundle, plan, self._stream)

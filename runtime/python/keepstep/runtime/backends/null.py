@@ -6,16 +6,13 @@ It plays any plan in microseconds and shows what the runtime itself costs.
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keepstep.runtime.backends import Session, SupportsDLPack
-from keepstep.runtime.plan import Plan
-from keepstep.runtime.tensors import numpy_dtype
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.folder.tensors import numpy_dtype
+from keepstep.runtime.format.plan import Plan
 
 
 class NullSession(Session):
@@ -51,6 +48,6 @@ class NullSession(Session):
 class Null:
     """Opens sessions that run nothing, with or without engines."""
 
-    def open(self, bundle: Bundle, plan: Plan, threads: int | None) -> NullSession:
+    def open(self, bundle: BundleFolder, plan: Plan, threads: int | None) -> NullSession:
         """Give a session that counts."""
         return NullSession(plan)

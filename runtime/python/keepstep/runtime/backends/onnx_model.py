@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from math import prod
 
 from keepstep.runtime.backends.onnx_wire import Message, OnnxError
-from keepstep.runtime.plan import TensorType
-from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.wording import shown
 
 HANDED_OVER = "weights-are-handed-over"  # the "file" of weights that come with the session

@@ -22,8 +22,8 @@ from keepstep.runtime.backends.onnx_operators import (
     WINDOWED,
 )
 from keepstep.runtime.backends.onnx_wire import OnnxError
-from keepstep.runtime.plan import Stage, TensorType
-from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.format.plan import Stage, TensorType
+from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.wording import listed, shown
 
 OLDEST_OPSET = 20  # which the exporter writes; before 18 some shapes came another way

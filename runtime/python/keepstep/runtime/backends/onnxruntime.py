@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from keepstep.runtime.addresses import call_addresses
 from keepstep.runtime.backends import Session, SupportsDLPack, engine_paths
 from keepstep.runtime.backends.onnxruntime_engine import (
     ORT_ERRORS,
@@ -20,13 +19,12 @@ from keepstep.runtime.backends.onnxruntime_engine import (
     session_options,
     stage_weights,
 )
-from keepstep.runtime.constants import constant_parts, host_array
-from keepstep.runtime.inputs import on_host
-from keepstep.runtime.memory import Arena
-from keepstep.runtime.plan import Plan
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.memory.addresses import call_addresses
+from keepstep.runtime.memory.arena import Arena
+from keepstep.runtime.memory.constants import constant_parts, host_array
+from keepstep.runtime.memory.inputs import on_host
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,13 @@ class _Engine:
 
 # Engines by path, threads, what their stage takes and gives, and weights. Launching is thread-safe,
 # so players may share them.
-_engines: WeakKeyDictionary[Bundle, dict[object, _Engine]] = WeakKeyDictionary()
+_engines: WeakKeyDictionary[BundleFolder, dict[object, _Engine]] = WeakKeyDictionary()
 
 
 class OnnxRuntime:
     """Opens sessions on the CPU."""
 
-    def open(self, bundle: Bundle, plan: Plan, threads: int | None) -> OnnxRuntimeSession:
+    def open(self, bundle: BundleFolder, plan: Plan, threads: int | None) -> OnnxRuntimeSession:
         """Load the plan's engines, or share them with other players of this bundle object."""
         paths = engine_paths(bundle, plan, "onnxruntime")
         engines = {name: _engine(bundle, plan, name, path, threads) for name, path in paths.items()}
@@ -55,7 +53,7 @@ class OnnxRuntime:
 class OnnxRuntimeSession(Session):
     """One arena, and one prepared launch a call."""
 
-    def __init__(self, bundle: Bundle, plan: Plan, engines: Mapping[str, _Engine]) -> None:
+    def __init__(self, bundle: BundleFolder, plan: Plan, engines: Mapping[str, _Engine]) -> None:
         self._plan = plan
         arena = Arena(plan.arena_bytes)
         self._values = {
@@ -100,7 +98,7 @@ class OnnxRuntimeSession(Session):
         self._constants = {}
 
 
-def _engine(bundle: Bundle, plan: Plan, name: str, path: str, threads: int | None) -> _Engine:
+def _engine(bundle: BundleFolder, plan: Plan, name: str, path: str, threads: int | None) -> _Engine:
     """Load an engine unless a player of the bundle has it already."""
     stage = plan.stages[name]
     sources = sorted(stage.weights.items())

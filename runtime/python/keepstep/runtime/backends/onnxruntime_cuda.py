@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import onnxruntime as ort
 
@@ -23,13 +23,11 @@ from keepstep.runtime.backends.onnxruntime_engine import (
     session_options,
     stage_weights,
 )
-from keepstep.runtime.constants import ConstantPart
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.memory.constants import ConstantPart
 from keepstep.runtime.wording import listed
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
 
 _PROVIDER = "CUDAExecutionProvider"
 
@@ -46,7 +44,7 @@ class OnnxRuntimeCuda:
                 "are there: pip uninstall onnxruntime onnxruntime-gpu, then install the second"
             )
 
-    def open(self, bundle: Bundle, plan: Plan, threads: int | None) -> OnnxRuntimeCudaSession:
+    def open(self, bundle: BundleFolder, plan: Plan, threads: int | None) -> OnnxRuntimeCudaSession:
         """Load the plan's engines; `threads` is about CPUs and means nothing here."""
         paths = engine_paths(bundle, plan, "onnxruntime")
         with exclusive:
@@ -58,7 +56,7 @@ class OnnxRuntimeCudaSession(CudaSession):
 
     runs_before_capture = 2  # its memory for a stream is taken in the second run
 
-    def __init__(self, bundle: Bundle, plan: Plan, paths: dict[str, str]) -> None:
+    def __init__(self, bundle: BundleFolder, plan: Plan, paths: dict[str, str]) -> None:
         super().__init__(bundle, plan)
         self._options = ort.RunOptions()
         # A launch is to return when it is enqueued: what follows is on the same stream.
@@ -86,7 +84,7 @@ class OnnxRuntimeCudaSession(CudaSession):
         """Sessions, then what they read."""
         self._launches, self._weights, self._on_device = [], {}, []
 
-    def _session(self, bundle: Bundle, name: str, path: str) -> Any:
+    def _session(self, bundle: BundleFolder, name: str, path: str) -> Any:
         """Load one engine; its optimiser reads weights on the host, its kernels on the GPU."""
         options = session_options(self._weights[name])
         options.enable_mem_pattern = False  # a plan of memory that is only taken in a later run

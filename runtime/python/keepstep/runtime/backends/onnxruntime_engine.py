@@ -9,7 +9,7 @@ and copies nothing outside of ONNX Runtime's own kernels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -17,13 +17,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_state
 
 from keepstep.runtime.backends.onnx_structure import check_onnx
 from keepstep.runtime.backends.onnx_wire import OnnxError
-from keepstep.runtime.constants import ConstantPart, host_array
 from keepstep.runtime.errors import BackendError, BundleError
-from keepstep.runtime.plan import Plan, Stage, TensorType
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import Plan, Stage, TensorType
+from keepstep.runtime.memory.constants import ConstantPart, host_array
 from keepstep.runtime.wording import told
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
 
 ONNX_TYPES = {  # number in onnx.TensorProto.DataType, name in ONNX Runtime
     "float32": (1, "tensor(float)"),
@@ -51,7 +49,7 @@ _OUT_OF_MEMORY = ("bad_alloc", "bad allocation", "Failed to allocate memory", "o
 Weights = Mapping[str, tuple[TensorType, np.ndarray]]
 
 
-def stage_weights(bundle: Bundle, plan: Plan, stage: str) -> Weights:
+def stage_weights(bundle: BundleFolder, plan: Plan, stage: str) -> Weights:
     """The weights of a stage in the bundle's mapped memory, in the order of their names."""
     return {
         tensor: (plan.values[value].type, host_array(bundle, plan, ConstantPart(value)))
@@ -81,7 +79,13 @@ def session_options(weights: Weights) -> Any:
 
 
 def load(
-    bundle: Bundle, plan: Plan, name: str, path: str, options: Any, provider: str, **settings: str
+    bundle: BundleFolder,
+    plan: Plan,
+    name: str,
+    path: str,
+    options: Any,
+    provider: str,
+    **settings: str,
 ) -> Any:
     """The session of the stage `name` on one provider.
 
@@ -106,7 +110,7 @@ def load(
     return session
 
 
-def _checked(bundle: Bundle, plan: Plan, name: str, path: str, place: str) -> bytes:
+def _checked(bundle: BundleFolder, plan: Plan, name: str, path: str, place: str) -> bytes:
     """The bytes of an engine's file, the code of its stage and no more."""
     stage = plan.stages[name]
     weights = {tensor: plan.values[value].type for tensor, value in stage.weights.items()}

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from keepstep.runtime.errors import BackendError
+from keepstep.runtime.format.plan import Plan
 from keepstep.runtime.gpu import gpu_fault
-from keepstep.runtime.plan import Plan
 from keepstep.runtime.wording import did_you_mean, listed, shown
 
 if TYPE_CHECKING:

@@ -8,24 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from keepstep.runtime.addresses import check_alignment, weight_addresses
 from keepstep.runtime.backends import engine_paths
 from keepstep.runtime.backends.cuda import DeviceMemory
 from keepstep.runtime.backends.cuda_session import CudaSession, exclusive
-from keepstep.runtime.backends.tensorrt_engine import (
-    Engine,
-    Library,
-    engine_place,
-    load_engine,
-)
+from keepstep.runtime.backends.tensorrt_engine import Engine, Library, engine_place, load_engine
+from keepstep.runtime.backends.tensorrt_words import tensorrt_log
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import ALIGNMENT, Plan
-from keepstep.runtime.tensorrt_words import tensorrt_log
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import ALIGNMENT, Plan
+from keepstep.runtime.memory.addresses import check_alignment, weight_addresses
 
 
 class _Backend:
@@ -39,7 +32,7 @@ class _Backend:
         trt = import_module(self.module)
         self._library = Library(trt, f"{self.title} {trt.__version__}", self.name)
 
-    def open(self, bundle: Bundle, plan: Plan, threads: int | None) -> TensorRTSession:
+    def open(self, bundle: BundleFolder, plan: Plan, threads: int | None) -> TensorRTSession:
         """Load the plan's engines; `threads` is about CPUs and means nothing here."""
         check_alignment(plan)
         paths = engine_paths(bundle, plan, self.name)
@@ -65,7 +58,11 @@ class TensorRTSession(CudaSession):
     """One context an engine, all with the same scratch memory."""
 
     def __init__(
-        self, bundle: Bundle, plan: Plan, engines: Mapping[str, Engine], places: Mapping[str, str]
+        self,
+        bundle: BundleFolder,
+        plan: Plan,
+        engines: Mapping[str, Engine],
+        places: Mapping[str, str],
     ) -> None:
         super().__init__(bundle, plan)
         self._engines = engines

@@ -8,22 +8,19 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 from keepstep.runtime.backends.cuda import device
-from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import Plan, TensorType
-from keepstep.runtime.tensorrt_words import (
+from keepstep.runtime.backends.tensorrt_words import (
     TENSORRT_DTYPES,
     interface_fault,
     refusal,
     tensorrt_log,
 )
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
-
+from keepstep.runtime.errors import BackendError
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import Plan, TensorType
 
 _Types = dict[str, TensorType]
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9]+")
@@ -120,7 +117,7 @@ _engines: WeakValueDictionary[tuple[str, str], Engine] = WeakValueDictionary()
 _loading = Lock()
 
 
-def load_engine(library: Library, bundle: Bundle, plan: Plan, name: str, path: str) -> Engine:
+def load_engine(library: Library, bundle: BundleFolder, plan: Plan, name: str, path: str) -> Engine:
     """The engine of the stage `name`, or that which another player has loaded already."""
     stage = plan.stages[name]
     place = engine_place(bundle, name, path)
@@ -140,12 +137,12 @@ def load_engine(library: Library, bundle: Bundle, plan: Plan, name: str, path: s
     return engine
 
 
-def engine_place(bundle: Bundle, name: str, path: str) -> str:
+def engine_place(bundle: BundleFolder, name: str, path: str) -> str:
     """How messages name an engine."""
     return f"bundle {bundle.path}: stage {name!r} ({path})"
 
 
-def _loaded(library: Library, bundle: Bundle, path: str, place: str) -> Engine:
+def _loaded(library: Library, bundle: BundleFolder, path: str, place: str) -> Engine:
     log = tensorrt_log(library.trt)
     log.errors.clear()
     name, capability = device()

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from keepstep.runtime.files import open_regular
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.wording import told
 
 _DTYPES = {

@@ -4,16 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from keepstep.runtime.constants import ConstantPart, constant_part
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import ALIGNMENT, Binding, Plan, TensorType, Value
-
-
-def begin_in_value(value: Value, binding: Binding) -> int:
-    """Bytes of `value` that lie before what `binding` means."""
-    if binding.row is None:
-        return 0
-    return binding.row * (value.type.bytes // value.type.shape[0])
+from keepstep.runtime.format.plan import ALIGNMENT, Binding, Plan, TensorType, begin_in_value
+from keepstep.runtime.memory.constants import ConstantPart, constant_part
 
 
 def call_addresses(

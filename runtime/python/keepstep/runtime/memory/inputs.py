@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 
 from keepstep.runtime import floats
 from keepstep.runtime.errors import InputError
-from keepstep.runtime.plan import TensorType
-from keepstep.runtime.rules_values import range_text, type_text
-from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.folder.tensors import numpy_dtype
+from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.format.rules_values import range_text, type_text
 from keepstep.runtime.wording import shown, told
 
-if TYPE_CHECKING:
-    from keepstep.runtime.backends import SupportsDLPack
-
 _ON_HOST = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost
+
+
+class SupportsDLPack(Protocol):
+    """An array of any library, on any device, that others can take over without a copy."""
+
+    def __dlpack__(self, *, stream: object = None) -> object: ...
+
+    def __dlpack_device__(self) -> tuple[int, int]: ...
 
 
 def on_gpu(given: object) -> TypeGuard[SupportsDLPack]:

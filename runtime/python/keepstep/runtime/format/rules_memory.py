@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import pairwise
 
-from keepstep.runtime.addresses import begin_in_value
-from keepstep.runtime.intervals import IntervalSet
-from keepstep.runtime.plan import Binding, Plan, TensorType
+from keepstep.runtime.format.intervals import IntervalSet
+from keepstep.runtime.format.plan import Binding, Plan, TensorType, begin_in_value
 from keepstep.runtime.wording import shown
 
 

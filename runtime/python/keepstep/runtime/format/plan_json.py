@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
-from keepstep.runtime.plan import (
+from keepstep.runtime.format.plan import (
     FORMAT_VERSION,
     VALUE_KINDS,
     Binding,
@@ -27,7 +27,7 @@ from keepstep.runtime.plan import (
     Value,
     ValueKind,
 )
-from keepstep.runtime.strict_json import MAX_INT, Node, load
+from keepstep.runtime.format.strict_json import MAX_INT, Node, load
 from keepstep.runtime.wording import shown
 
 

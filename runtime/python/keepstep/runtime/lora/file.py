@@ -14,8 +14,8 @@ import numpy as np
 from keepstep.runtime import floats
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import NotRegularError, open_regular
-from keepstep.runtime.lora_names import Part, other_method, parse_key
-from keepstep.runtime.tensors import TensorFile
+from keepstep.runtime.folder.tensors import TensorFile
+from keepstep.runtime.lora.names import Part, other_method, parse_key
 from keepstep.runtime.wording import listed, shown, told
 
 Source = str | os.PathLike[str] | Mapping[str, np.ndarray]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from keepstep.runtime.plan import STEP_KINDS, Binding, Plan, TensorType
-from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.format.plan import STEP_KINDS, Binding, Plan, TensorType
+from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.wording import did_you_mean, listed, shown
 
 

@@ -13,19 +13,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from keepstep.runtime import floats
 from keepstep.runtime.errors import InputError
-from keepstep.runtime.lora_file import Factors, Lora, Source, read_lora
-from keepstep.runtime.lora_names import is_tabled, is_unused, last_layers, plain_path, spellings
-from keepstep.runtime.plan import TensorType
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.lora.file import Factors, Lora, Source, read_lora
+from keepstep.runtime.lora.names import is_tabled, is_unused, last_layers, plain_path, spellings
 from keepstep.runtime.wording import did_you_mean, listed, shown
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
 
 _LAYOUT = re.compile(r"(?P<name>transpose|unsqueeze|reshape)(?P<axes>(?:--?\d{1,12})+)")
 
@@ -61,7 +59,7 @@ _LAYOUTS: Mapping[str, Callable[[np.ndarray, list[int]], np.ndarray]] = {
 
 
 def merged_weights(
-    bundle: Bundle, loras: Iterable[tuple[Source, float]]
+    bundle: BundleFolder, loras: Iterable[tuple[Source, float]]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Give (file, tensor) → the array with all of `loras` added, for every weight they change.
 
@@ -101,7 +99,7 @@ def _checked_entry(entry: Any) -> tuple[Source, float]:
     return source, float(scale)
 
 
-def _weights(bundle: Bundle) -> dict[str, list[_Weight]]:
+def _weights(bundle: BundleFolder) -> dict[str, list[_Weight]]:
     """The arrays of the bundle by the module whose weight they are."""
     found: dict[str, dict[tuple[str, str], _Weight]] = {}  # plans share weights
     for name in bundle.plans:
@@ -173,7 +171,9 @@ def _check_shape(place: str, module: str, factors: Factors, weight: _Weight) -> 
         )
 
 
-def _merged(bundle: Bundle, weight: _Weight, parts: Sequence[tuple[Factors, float]]) -> np.ndarray:
+def _merged(
+    bundle: BundleFolder, weight: _Weight, parts: Sequence[tuple[Factors, float]]
+) -> np.ndarray:
     """A new, read-only array: the weight, and what is added to it by factors and their scales."""
     dtype = weight.type.dtype
     total = floats.widened(bundle.array(weight.file, weight.tensor), dtype)

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from keepstep.runtime.plan import Binding, Plan, TensorType
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.format.plan import Binding, Plan, TensorType
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ def constant_parts(plan: Plan) -> tuple[ConstantPart, ...]:
     return tuple(dict.fromkeys(_parts(plan)))
 
 
-def host_array(bundle: Bundle, plan: Plan, part: ConstantPart) -> np.ndarray:
+def host_array(bundle: BundleFolder, plan: Plan, part: ConstantPart) -> np.ndarray:
     """A part in the bundle's mapped memory."""
     value = plan.values[part.value]
     assert value.file is not None

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from keepstep.runtime.errors import BundleError
-from keepstep.runtime.paths import path_fault
-from keepstep.runtime.plan import FileEntry, Manifest
-from keepstep.runtime.plan_json import manifest_from_json
-from keepstep.runtime.rules_values import name_fault, plan_name_fault
-from keepstep.runtime.snapshot import Snapshot
-from keepstep.runtime.strict_json import MAX_BYTES
+from keepstep.runtime.folder.snapshot import Snapshot
+from keepstep.runtime.format.paths import path_fault
+from keepstep.runtime.format.plan import FileEntry, Manifest
+from keepstep.runtime.format.plan_json import manifest_from_json
+from keepstep.runtime.format.rules_values import name_fault, plan_name_fault
+from keepstep.runtime.format.strict_json import MAX_BYTES
 from keepstep.runtime.wording import bare, listed, shown
 
 MANIFEST = "bundle.json"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from keepstep.runtime.paths import path_fault
-from keepstep.runtime.plan import ALIGNMENT, ITEM_BYTES, VALUE_KINDS, Plan, TensorType
+from keepstep.runtime.format.paths import path_fault
+from keepstep.runtime.format.plan import ALIGNMENT, ITEM_BYTES, VALUE_KINDS, Plan, TensorType
 from keepstep.runtime.wording import bare, did_you_mean, listed, shown
 
 MAX_AXES = 8

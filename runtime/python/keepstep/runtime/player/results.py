@@ -13,7 +13,7 @@ import numpy as np
 from keepstep.runtime.backends import Session
 from keepstep.runtime.errors import ResultError
 from keepstep.runtime.floats import DTYPES, count_not_finite
-from keepstep.runtime.plan import Plan
+from keepstep.runtime.format.plan import Plan
 from keepstep.runtime.wording import shown
 
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from keepstep.runtime.errors import BundleError
-from keepstep.runtime.plan import Plan, TensorType
-from keepstep.runtime.rules_calls import (
+from keepstep.runtime.format.plan import Plan, TensorType
+from keepstep.runtime.format.rules_calls import (
     rule_11_stages,
     rule_12_bindings,
     rule_13_read_only_values,
     rule_19_steps,
 )
-from keepstep.runtime.rules_memory import (
+from keepstep.runtime.format.rules_memory import (
     rule_14_aliasing,
     rule_15_written_before_read,
     rule_16_no_trace,
     rule_17_liveness,
     rule_18_outputs,
 )
-from keepstep.runtime.rules_values import (
+from keepstep.runtime.format.rules_values import (
     rule_3_paths,
     rule_5_names,
     rule_6_words,

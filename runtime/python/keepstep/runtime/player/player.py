@@ -7,22 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from keepstep.runtime.backends import Session, SupportsDLPack, backend
 from keepstep.runtime.errors import BundleError, InputError
-from keepstep.runtime.inputs import checked_input, on_gpu
-from keepstep.runtime.lent import Lent
-from keepstep.runtime.plan import Call, Plan, TensorType
-from keepstep.runtime.results import check_results
-from keepstep.runtime.rules_values import type_text
-from keepstep.runtime.tokenizer import PromptTokenizer
+from keepstep.runtime.folder.bundle_folder import BundleFolder
+from keepstep.runtime.folder.tokenizer import PromptTokenizer
+from keepstep.runtime.format.plan import Call, Plan, TensorType
+from keepstep.runtime.format.rules_values import type_text
+from keepstep.runtime.memory.inputs import checked_input, on_gpu
+from keepstep.runtime.player.lent import Lent
+from keepstep.runtime.player.results import check_results
 from keepstep.runtime.wording import did_you_mean, listed, shown
-
-if TYPE_CHECKING:
-    from keepstep.runtime.bundle import Bundle
 
 _GIVEN = "negative_prompt_given"  # an input: whether there is a negative prompt
 MOST_THREADS = 1024  # more than any launch can use; each of them takes memory
@@ -57,7 +54,7 @@ class Player:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: BundleFolder,
         plan: Plan,
         backend_name: str = "onnxruntime",
         *,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from keepstep.runtime.errors import BackendError
-from keepstep.runtime.plan import ALIGNMENT, Value
-from keepstep.runtime.tensors import numpy_dtype
+from keepstep.runtime.folder.tensors import numpy_dtype
+from keepstep.runtime.format.plan import ALIGNMENT, Value
 
 
 class Arena:

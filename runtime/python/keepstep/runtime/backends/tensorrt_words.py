@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from keepstep.runtime.plan import TensorType
-from keepstep.runtime.rules_values import type_text
+from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.wording import listed
 
 TENSORRT_DTYPES = {

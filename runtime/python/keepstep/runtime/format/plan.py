@@ -138,3 +138,10 @@ class Manifest:
     files: Mapping[str, FileEntry]
     tokenizers: Mapping[str, Tokenizer] = field(default_factory=dict)  # by input
     version: int = FORMAT_VERSION
+
+
+def begin_in_value(value: Value, binding: Binding) -> int:
+    """Bytes of `value` that lie before what `binding` means."""
+    if binding.row is None:
+        return 0
+    return binding.row * (value.type.bytes // value.type.shape[0])

@@ -1,0 +1,1 @@
+"""LoRAs: a file read, its names understood, its changes added to a copy of the weights."""

@@ -1,0 +1,1 @@
+"""What lies where: inputs checked, the arena, parts of constants, the address of every tensor."""
