@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from typing import Any
 
 from gpu_steps import CASES, CHECKED, idle_name, verify_name
@@ -73,11 +74,17 @@ def _parity(data: Data, name: str) -> str:
     """The worst stage of every plan, from what `keepstep verify --json` said."""
     worst = []
     for verdict in data["found"].get(name, []):
-        stage = max(verdict["stages"], key=lambda s: s["error"] / s["tolerance"], default=None)
+        stage = max(verdict["stages"], key=_badness, default=None)
         if stage:
+            error = "no number" if stage["error"] is None else f"{stage['error']:.1e}"
             mark = "" if verdict["good"] else " (departs)"
-            worst.append(f"{verdict['plan']}: {stage['stage']} {stage['error']:.1e}{mark}")
+            worst.append(f"{verdict['plan']}: {stage['stage']} {error}{mark}")
     return ", ".join(worst)
+
+
+def _badness(stage: Data) -> float:
+    """How far off a stage is, in units of what is tolerated; its error is null where it is NaN."""
+    return inf if stage["error"] is None else float(stage["error"]) / float(stage["tolerance"])
 
 
 COLUMNS = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from cli.outcome import Command, refused
 from rich.table import Table
 
 from keepstep.cli.main import main
-from keepstep.output import terminal
+from keepstep.output import tables, terminal
 from keepstep.output.progress import progress
+from keepstep.output.terminal import Terminal
 from keepstep.runtime.errors import InputError
 
 # Moves the cursor, hides what follows, is styled, becomes a picture, cannot be encoded.
@@ -78,3 +81,10 @@ def test_what_is_being_done_is_told_as_what_it_is(
 def test_text_of_any_language_is_left_alone() -> None:
     for text in ("Äpfel × 3 – “rot”", "りんご", "яблоко", "🍎", "two\nlines"):
         assert terminal.printable(text) == text
+
+
+def test_json_of_what_is_no_number_is_null(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"error": math.nan, "tensors": [math.inf, (1.5, -math.inf)], "good": False}
+    tables.print_json(Terminal(), data)
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert found == {"error": None, "tensors": [None, [1.5, None]], "good": False}

@@ -19,7 +19,7 @@ from onnx import TensorProto
 from safetensors.numpy import load_file, save_file
 
 from keepstep.cli import main as cli
-from keepstep.exporter import compilation, export
+from keepstep.exporter import compilation, draft_check, export
 from keepstep.exporter.check import verify
 from keepstep.exporter.check.verify import ONE_CALL
 from keepstep.exporter.errors import ExportError
@@ -222,11 +222,11 @@ def test_a_stage_that_departs_is_refused_and_told(
     assert (out / "bundle.json").read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
-    monkeypatch.setattr(compilation, "repair", lambda *_: ("linear", "attention"))
+    monkeypatch.setattr(draft_check, "repair", lambda *_: ("linear", "attention"))
     with pytest.raises(ExportError, match="with --float32 linear --float32 attention, which rep"):
         export(loud_folder, [schedule()], out, dtype="float16", verify="stages")
 
-    monkeypatch.setattr(compilation, "verify_draft", lambda *_: None)
+    monkeypatch.setattr(draft_check, "verify_draft", lambda *_: None)
     export(loud_folder, [schedule()], out, dtype="float16", verify="stages")
     monkeypatch.setattr(sys, "argv", ["keepstep", "verify", str(out), "--json"])
     capsys.readouterr()

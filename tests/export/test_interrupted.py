@@ -182,7 +182,7 @@ def again(model: Path, out: Path) -> dict[str, bytes]:
     return {path.relative_to(out).as_posix(): path.read_bytes() for path in paths}
 
 
-@pytest.mark.parametrize("kind", ["stage", "engine", "rehearsal", "weights"])
+@pytest.mark.parametrize("kind", ["stage", "engine", "calibration", "weights"])
 def test_damaged_work_is_noticed_and_made_again(
     kind: str, used: dict[str, Entry], small_folder: Path, tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""The interpreter of rehearsals: what it gives, what it reads, and how large numbers grow."""
+"""The interpreter of calibrations: what it gives, what it reads, and how large numbers grow."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from keepstep.exporter.check.calibration import HEADROOM, out_of_range
 from keepstep.exporter.check.eager import Eager
-from keepstep.exporter.check.rehearsal import HEADROOM, out_of_range
 from keepstep.exporter.graph.extract import Subgraph, extract
 from keepstep.exporter.graph.trace import trace
 

@@ -1,4 +1,4 @@
-"""Colouring, hoisting, cutting and extracting, on the tiny model's network."""
+"""Dependencies, hoisting, cutting and extracting, on the tiny model's network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from exporter.played import call_inputs, hoisted, run_stage, schedule, variants_of
 
 from keepstep.exporter.errors import ScheduleError
-from keepstep.exporter.graph.colour import colour
+from keepstep.exporter.graph.dependencies import dependencies
 from keepstep.exporter.graph.extract import extract
 from keepstep.exporter.graph.hoist import frontier
 from keepstep.exporter.graph.macs import count_macs
@@ -46,28 +46,28 @@ class Toy(torch.nn.Module):
         return left + right * (self.weight**2) + torch.arange(3.0)
 
 
-def test_a_node_has_the_colours_of_all_inputs_that_it_depends_on() -> None:
+def test_a_node_depends_on_all_inputs_that_it_depends_on() -> None:
     traced = trace(Toy(), {"a": torch.ones(3), "b": torch.ones(3)})
-    colours = colour(traced)
-    by_operation = {str(node.target): colours[node] for node in traced.graph.nodes}
+    depends_on = dependencies(traced)
+    by_operation = {str(node.target): depends_on[node] for node in traced.graph.nodes}
     assert by_operation["aten.sin.default"] == {"a"}
     assert by_operation["aten.cos.default"] == {"b"}
     assert by_operation["aten.pow.Tensor_Scalar"] == frozenset()
-    assert colours[traced.outputs[0]] == {"a", "b"}
+    assert depends_on[traced.outputs[0]] == {"a", "b"}
     for node in traced.weights:
-        assert colours[node] == frozenset()
+        assert depends_on[node] == frozenset()
 
 
 def test_the_frontier_is_what_others_need_of_what_depends_on_the_chosen_inputs_alone() -> None:
     traced = trace(Toy(), {"a": torch.ones(3), "b": torch.ones(3)})
-    (node,) = frontier(traced, colour(traced), ["a"], "early")
+    (node,) = frontier(traced, dependencies(traced), ["a"], "early")
     assert str(node.target) == "aten.sin.default"
 
 
 def test_what_is_extracted_computes_what_the_whole_computes_and_needs_nothing_else() -> None:
     toy = Toy()
     traced = trace(toy, {"a": torch.ones(3), "b": torch.ones(3)})
-    (node,) = frontier(traced, colour(traced), ["a"], "early")
+    (node,) = frontier(traced, dependencies(traced), ["a"], "early")
     early = extract(traced, {traced.inputs["a"]: "a"}, {node: "sine"})
     late = extract(traced, {node: "sine", traced.inputs["b"]: "b"}, {traced.outputs[0]: "y"})
     assert (set(early.inputs), set(early.outputs)) == ({"a"}, {"sine"})

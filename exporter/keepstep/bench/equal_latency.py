@@ -196,7 +196,7 @@ def plain_bundle(
             float32=settings["float32"],
             variant=variant_of(bundle),
             options=_options([settings["engines"][kind] for kind in kinds]),
-            # What stays in float32 is found by rehearsing; where nothing does there is nothing to
+            # What stays in float32 is found by calibrating; where nothing does there is nothing to
             # be found, and the bundle's own plans have been verified.
             verify="stages" if kept else "none",
             progress=lambda what, done, total: report(

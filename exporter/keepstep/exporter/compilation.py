@@ -1,4 +1,4 @@
-"""One export from beginning to end: trace, rehearse, convert, build, and put into plans."""
+"""One export from beginning to end: trace, calibrate, convert, build, and put into plans."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from keepstep.runtime.format.plan import Stage, TensorType, Tokenizer
 from keepstep.runtime.memory.addresses import check_alignment
 
 from . import models
+from .check.calibration import Calibration, calibrate, check_boundaries, out_of_range
+from .check.calibration_file import read_calibration, write_calibration
 from .check.golden import golden_calls, golden_inputs
 from .check.recorded_run import EagerCalls, golden_run, record_run, without_network
-from .check.rehearsal import Rehearsal, check_boundaries, out_of_range, rehearse
-from .check.rehearsal_file import read_rehearsal, write_rehearsal
 from .errors import ExportError
 from .folder.content import Content
 from .graph.extract import Subgraph
@@ -92,7 +92,7 @@ class _Compilation:
     def content(self) -> BundleContent:
         """Everything that goes into the bundle."""
         request, model = self.request, self.model
-        rehearsals = self.rehearsals
+        calibrations = self.calibrations
         compiled = self.compiled
         plans, constants = {}, {}
         for draft in self.drafts:
@@ -103,9 +103,9 @@ class _Compilation:
         golden = {
             draft.name: {
                 **_prefixed("inputs", draft.inputs),
-                **golden_calls(rehearsal, plans[draft.name]),
+                **golden_calls(calibration, plans[draft.name]),
             }
-            for draft, rehearsal in zip(self.drafts, rehearsals, strict=False)
+            for draft, calibration in zip(self.drafts, calibrations, strict=False)
         }
         for draft in self.drafts if request.verify == "run" else ():
             plan, of_stages = plans[draft.name], golden[draft.name]
@@ -137,11 +137,11 @@ class _Compilation:
         return {draft.name: EagerCalls(load, draft.entry, draft.inputs) for draft in drafts}
 
     @cached_property
-    def rehearsals(self) -> list[Rehearsal]:
+    def calibrations(self) -> list[Calibration]:
         """One for each schedule; none where nothing is verified."""
         if self.request.verify == "none":
             return []
-        return [self._rehearse(draft) for draft in self.drafts]
+        return [self._calibrate(draft) for draft in self.drafts]
 
     @cached_property
     def precision(self) -> Precision:
@@ -151,11 +151,11 @@ class _Compilation:
             return Precision("float32")
         dtype = FLOATS[request.dtype]
         kept = {stage: self._asked_for(stage) for stage in self.wanted}
-        for draft, rehearsal in zip(self.drafts, self.rehearsals, strict=False):
-            check_boundaries(rehearsal, is_half, dtype)
+        for draft, calibration in zip(self.drafts, self.calibrations, strict=False):
+            check_boundaries(calibration, is_half, dtype)
             for name, stage in draft.stages.items():
                 source = partial(self._subgraph, stage)
-                large = out_of_range(source, rehearsal.ranges[name], dtype)
+                large = out_of_range(source, calibration.ranges[name], dtype)
                 kept[stage] |= large
         return Precision(request.dtype, kept)
 
@@ -191,9 +191,9 @@ class _Compilation:
     def _subgraph(self, stage: StageId) -> Subgraph:
         return self.factories[stage.guided].source(stage).subgraph
 
-    def _rehearse(self, draft: Draft) -> Rehearsal:
+    def _calibrate(self, draft: Draft) -> Calibration:
         """Run every stage once in float32, unless that has been done for the same checkpoint."""
-        self.work.start(f"rehearse {draft.name}")
+        self.work.start(f"calibrate {draft.name}")
 
         def make(folder: Path) -> Files:
             subgraphs = {name: self._subgraph(stage) for name, stage in draft.stages.items()}
@@ -207,12 +207,14 @@ class _Compilation:
             }
             plan, constants = plan_of(draft, signatures, {})
             read = self.model.checkpoint.tensor
-            rehearsal = rehearse(plan, constants, subgraphs, draft.inputs, read, self.work.within)
-            return write_rehearsal(rehearsal, folder)
+            calibration = calibrate(
+                plan, constants, subgraphs, draft.inputs, read, self.work.within
+            )
+            return write_calibration(calibration, folder)
 
         about = {"schedule": draft.name}
-        entry = self.checkpoint.made(self.cache, "rehearsal", self._draft_key(draft), about, make)
-        return read_rehearsal(entry.files)
+        entry = self.checkpoint.made(self.cache, "calibration", self._draft_key(draft), about, make)
+        return read_calibration(entry.files)
 
     def _run_eagerly(self, draft: Draft) -> Mapping[str, np.ndarray]:
         """What the whole run must give, unless that is known for the same checkpoint."""
@@ -279,7 +281,7 @@ def _tasks(request: ExportRequest, stages: Sequence[StageId]) -> list[Task]:
     names = [schedule.name for schedule in request.schedules]
     tasks = [Task("convert time", 8)]
     if request.verify != "none":
-        tasks += [Task(f"rehearse {name}", 30) for name in names]
+        tasks += [Task(f"calibrate {name}", 30) for name in names]
     for stage in stages:
         network = stage.variant
         cost = 8 if network is None or network.kind == "shallow" else 30

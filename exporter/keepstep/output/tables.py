@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -165,10 +166,19 @@ def _ending(name: str, length: int) -> str:
 
 
 def print_json(console: Console, data: object) -> None:
-    """JSON, unstyled and unwrapped, so that it can be piped."""
+    """JSON, unstyled and unwrapped, so that it can be piped; null for NaN and infinity."""
     import json
 
-    console.print(json.dumps(data, indent=1), soft_wrap=True)
+    console.print(json.dumps(_finite(data), indent=1, allow_nan=False), soft_wrap=True)
+
+
+def _finite(data: object) -> object:
+    """`data` as JSON can say it."""
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(value) for value in data]
+    return None if isinstance(data, float) and not isfinite(data) else data
 
 
 def size(n: int) -> str:

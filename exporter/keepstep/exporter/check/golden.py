@@ -1,7 +1,7 @@
 """Golden values: inputs, and what an eager run gives for them in float32.
 
 They travel with the bundle, so that any machine can check what it plays. `inputs.NAME` are the
-plan's inputs; `calls.INDEX.TENSOR` is what a rehearsal gave at the first call of each stage;
+plan's inputs; `calls.INDEX.TENSOR` is what a calibration gave at the first call of each stage;
 `outputs.latents` and `outputs.image` end a whole eager run of the same schedule.
 """
 
@@ -18,8 +18,8 @@ from keepstep.runtime.format.plan import Plan
 from ..models import StableDiffusion, of_guidance
 from ..plan.lowering import LoweredSchedule
 from ..pruning.level import pruned_level
+from .calibration import Calibration
 from .reference import Network, run_eagerly
-from .rehearsal import Rehearsal
 
 PROMPT = "a red apple"
 GUIDANCE_SCALE = 5.0
@@ -53,10 +53,10 @@ def golden_inputs(
     return {name: np.asarray(tensor) for name, tensor in inputs.items()}
 
 
-def golden_calls(rehearsal: Rehearsal, plan: Plan) -> dict[str, np.ndarray]:
+def golden_calls(calibration: Calibration, plan: Plan) -> dict[str, np.ndarray]:
     """What every stage must give where it is first called, rounded to what the plan holds."""
     golden = {}
-    for i, outputs in rehearsal.outputs.items():
+    for i, outputs in calibration.outputs.items():
         stage = plan.stages[plan.calls[i].stage]
         for tensor, array in outputs.items():
             dtype = stage.outputs[tensor].dtype

@@ -147,7 +147,7 @@ def golden_run(recorded: Mapping[str, np.ndarray], plan: Plan) -> dict[str, np.n
 
 
 def without_network(golden: Mapping[str, np.ndarray], plan: Plan) -> dict[str, np.ndarray]:
-    """The golden values of a rehearsal that a recorded run does not have: those of the prompt,
+    """The golden values of a calibration that a recorded run does not have: those of the prompt,
     and of the image that a run starts from."""
     last = len(plan.calls) - 1
     own = {f"calls.{i}." for i in (*network_calls(plan), last)}

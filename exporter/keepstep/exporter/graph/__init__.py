@@ -1,7 +1,7 @@
 """A traced network and what is done to it: pure functions, in the order in which they run.
 
 trace        a torch module becomes a graph whose inputs are arguments and weights alike
-colour       which inputs each traced node depends on
+dependencies which inputs each traced node depends on
 cut          the node at which full and shallow calls part
 hoist        what depends on the prompt or the timestep alone leaves the loop
 extract      a subgraph from chosen outputs back to chosen inputs: slicing and hoisting alike

@@ -6,19 +6,19 @@ from collections.abc import Collection, Mapping
 
 from torch import fx
 
-from .colour import Colour
+from .dependencies import Inputs
 from .trace import Trace
 
 
 def frontier(
-    trace: Trace, colours: Mapping[fx.Node, Colour], inputs: Collection[str], prefix: str
+    trace: Trace, depends_on: Mapping[fx.Node, Inputs], inputs: Collection[str], prefix: str
 ) -> dict[fx.Node, str]:
     """The values that enter the loop from the part of the trace that depends on `inputs` alone.
 
     Node → a name made of `prefix` and the path of the weight that it comes from, so that the
     same value has the same name in every trace of a model.
     """
-    hoisted = {node for node, c in colours.items() if c and c <= frozenset(inputs)}
+    hoisted = {node for node, c in depends_on.items() if c and c <= frozenset(inputs)}
     named: dict[fx.Node, str] = {}
     for node in trace.graph.nodes:  # in order, so that names are stable
         if node in hoisted and any(user not in hoisted for user in node.users):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, fx
 
 from ..errors import ScheduleError
-from ..graph.colour import colour
 from ..graph.cut import cut_node
+from ..graph.dependencies import dependencies
 from ..graph.extract import Subgraph, extract
 from ..graph.hoist import frontier
 from ..graph.trace import Trace, trace
@@ -274,9 +274,9 @@ class StageFactory:
             finally:
                 if hook:
                     hook.remove()
-        colours = colour(traced)
-        hoisted = frontier(traced, colours, self.conditions, "prompt")
-        hoisted |= frontier(traced, colours, TIMESTEP, "time")
+        depends_on = dependencies(traced)
+        hoisted = frontier(traced, depends_on, self.conditions, "prompt")
+        hoisted |= frontier(traced, depends_on, TIMESTEP, "time")
         return traced, hoisted, tuple(context.made if context else ())
 
     def _blocks_run(self, variant: NetworkVariant) -> Collection[int]:

@@ -1,4 +1,4 @@
-"""A rehearsal as files, for the cache."""
+"""A calibration as files, for the cache."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from safetensors.numpy import load_file
 
 from ..store.bundle_writer import save_arrays
 from ..store.cache import Blob, Files
-from .rehearsal import Rehearsal
+from .calibration import Calibration
 
 OUTPUTS, RANGES = "outputs.safetensors", "ranges.json"
 
 
-def write_rehearsal(rehearsal: Rehearsal, folder: Path) -> Files:
+def write_calibration(calibration: Calibration, folder: Path) -> Files:
     """Its files, the large one written into `folder`."""
     arrays = {
         f"{i}.{tensor}": array
-        for i, outputs in rehearsal.outputs.items()
+        for i, outputs in calibration.outputs.items()
         for tensor, array in outputs.items()
     }
     save_arrays(folder / OUTPUTS, arrays)
-    return {OUTPUTS: folder / OUTPUTS, RANGES: json.dumps(rehearsal.ranges).encode()}
+    return {OUTPUTS: folder / OUTPUTS, RANGES: json.dumps(calibration.ranges).encode()}
 
 
-def read_rehearsal(files: Mapping[str, Blob]) -> Rehearsal:
-    """The rehearsal that `write_rehearsal` wrote."""
+def read_calibration(files: Mapping[str, Blob]) -> Calibration:
+    """The calibration that `write_calibration` wrote."""
     outputs: dict[int, dict[str, np.ndarray]] = defaultdict(dict)
     for name, array in load_file(files[OUTPUTS].path).items():
         call, _, tensor = name.partition(".")
         outputs[int(call)][tensor] = array
-    return Rehearsal(outputs, json.loads(files[RANGES].path.read_bytes()))
+    return Calibration(outputs, json.loads(files[RANGES].path.read_bytes()))

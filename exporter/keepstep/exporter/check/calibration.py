@@ -1,4 +1,4 @@
-"""A rehearsal: each stage of a plan is run once, eagerly in float32, where the plan first calls it.
+"""Calibration: each stage of a plan runs once, eagerly in float32, where the plan first calls it.
 
 It costs one launch a stage, so it is affordable where a whole eager run is not. Its outputs are
 what every engine is compared with, and its ranges tell what half precision cannot hold.
@@ -21,12 +21,12 @@ from ..graph.precision import PRODUCTS
 from .eager import Eager
 from .values import put, rows, start_values
 
-# Numbers of another prompt or another timestep may be larger than those of the rehearsal.
+# Numbers of another prompt or another timestep may be larger than those of the calibration.
 HEADROOM = 4.0
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class Calibration:
     """outputs   index in `Plan.calls` → tensor → float32 array
     ranges    stage → node → the largest magnitude that it gave
     """
@@ -43,14 +43,14 @@ def first_calls(plan: Plan) -> list[int]:
     return list(seen.values())
 
 
-def rehearse(
+def calibrate(
     plan: Plan,
     constants: Mapping[str, np.ndarray],
     subgraphs: Mapping[str, Subgraph],
     inputs: Mapping[str, np.ndarray],
     read: Callable[[str], Tensor],
     report: Callable[[int, int], None],
-) -> Rehearsal:
+) -> Calibration:
     """Run the first call of every stage; what no such call writes is zeros.
 
     plan        in float32; its engines are not looked at
@@ -72,7 +72,7 @@ def rehearse(
         put(plan, i, given, values)
         outputs[i] = {tensor: value.contiguous().numpy() for tensor, value in given.items()}
         ranges[call.stage] = eager.ranges
-    return Rehearsal(outputs, ranges)
+    return Calibration(outputs, ranges)
 
 
 def out_of_range(
@@ -96,11 +96,11 @@ def out_of_range(
 
 
 def check_boundaries(
-    rehearsal: Rehearsal, halves: Callable[[str], bool], dtype: torch.dtype
+    calibration: Calibration, halves: Callable[[str], bool], dtype: torch.dtype
 ) -> None:
     """Refuse a dtype in which stages cannot hand on their results; raises `ExportError`."""
     limit = torch.finfo(dtype).max / HEADROOM
-    for outputs in rehearsal.outputs.values():
+    for outputs in calibration.outputs.values():
         for tensor, array in outputs.items():
             if halves(tensor) and not np.abs(array).max() <= limit:
                 name = str(dtype).removeprefix("torch.")
