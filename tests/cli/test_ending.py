@@ -16,7 +16,7 @@ from keepstep.output.ending import Ended, orderly
 
 SLOW_CLEANING = """
 import time
-from keepstep.exporter import cli, result_file
+from keepstep.cli import main as cli
 def work(**_):
     try:
         print("ready", flush=True)
@@ -102,7 +102,9 @@ def test_with_both_streams_closed_there_is_still_an_exit_code() -> None:
 
 
 def test_a_closed_error_stream_is_no_fault_and_its_number_is_not_given_to_a_file() -> None:
-    code = "from keepstep.exporter import cli\ncli.check_output()\nprint(open('x', 'w').fileno())"
+    code = (
+        "from keepstep.output import ending\nending.check_output()\nprint(open('x', 'w').fileno())"
+    )
     done = subprocess.run(
         ["sh", "-c", 'exec "$@" 2>&-', "sh", sys.executable, "-c", code],
         stdout=subprocess.PIPE,

@@ -18,10 +18,13 @@ from cli.tiny_bundle import contents
 EXPORT_ONLY = ("torch", "diffusers", "transformers", "onnx", "onnxscript", "torchmetrics")
 INTERRUPTED = Outcome(130, "", "keepstep: interrupted; nothing was written\n")
 
+# Tests may be run where a signal is ignored, as under `nohup`, and the command keeps to that.
+HEEDING = "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
 # The command, with the compiler replaced by what it once made: the writer is the real one.
 WRITE_ONLY = """
 import pickle, sys, types
-from keepstep.exporter import bundle_writer, cli
+from keepstep.cli import main as cli
+from keepstep.exporter.store import bundle_writer
 from keepstep.exporter.store.bundle_writer import write_bundle
 
 content = pickle.loads(open("content", "rb").read())
@@ -40,7 +43,7 @@ bundle_writer._save = slow
 """
 SLOW_TRACE = """
 import os, tempfile, torch.export
-from keepstep.exporter import cli
+from keepstep.cli import main as cli
 os.environ["KEEPSTEP_CACHE"] = tempfile.mkdtemp()
 export = torch.export.export
 def told(*arguments, **options):
@@ -50,7 +53,7 @@ torch.export.export = told
 """
 SLOW_ENGINE = """
 import time
-from keepstep.exporter import cli
+from keepstep.cli import main as cli
 from keepstep.runtime.backends import null
 def launch(session, call):
     print("ready", flush=True)
@@ -60,7 +63,7 @@ null.NullSession.launch = launch
 SLOW_PICTURE = """
 import time
 from PIL import Image
-from keepstep.exporter import cli
+from keepstep.cli import main as cli
 def save(image, draft, format):
     draft.write_bytes(b"half")
     print("ready", flush=True)
@@ -74,7 +77,7 @@ def python(
     code: str, *arguments: str, limit: Callable[[], None] | None = None
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", f"{code}\ncli.main()", *arguments],
+        [sys.executable, "-c", f"{HEEDING}{code}\ncli.main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -155,7 +158,7 @@ def test_results_beyond_a_limit_on_file_sizes_leave_nothing(
     if form == "arrays":
         write_golden_inputs(bundle, workplace / "in.safetensors")
     before = contents(workplace)
-    code = "from keepstep.exporter import cli"
+    code = "from keepstep.cli import main as cli"
     process = python(code, "run", str(bundle), *arguments, limit=limited(500))
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (2, "")
@@ -186,7 +189,7 @@ def test_playing_and_looking_need_no_packages_of_the_exporter(
     arguments: list[str], bundle: Path
 ) -> None:
     code = f"import sys; sys.modules.update(dict.fromkeys({EXPORT_ONLY}))"
-    code += "\nfrom keepstep.exporter import cli"
+    code += "\nfrom keepstep.cli import main as cli"
     process = python(code, *(argument.format(bundle=bundle) for argument in arguments))
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
@@ -209,7 +212,7 @@ def test_an_output_that_is_full_is_one_message(arguments: list[str], bundle: Pat
 
 
 def test_exporting_without_its_packages_says_what_to_install(workplace: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None\nfrom keepstep.exporter import cli"
+    code = "import sys; sys.modules['torch'] = None\nfrom keepstep.cli import main as cli"
     process = python(code, *EXPORT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2

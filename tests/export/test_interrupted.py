@@ -21,7 +21,8 @@ PREPARED = """
 import os, random, signal, sys, time, traceback
 from pathlib import Path
 import torch
-from keepstep.exporter import compiled, export, stages
+from keepstep.exporter import export
+from keepstep.exporter.stages import compiled, factory as stages
 from keepstep.exporter.store.cache import Cache
 from keepstep.exporter.schedule.schema import parse
 from keepstep.exporter.check.verify import verify

@@ -19,7 +19,7 @@ import os, random, signal, sys, time
 from datetime import timedelta
 from pathlib import Path
 from exporter.toy_content import content, kept, kernel, key, whole
-from keepstep.exporter import bundle_place
+from keepstep.exporter.store import bundle_place
 from keepstep.exporter.store.bundle_place import place_bundle
 from keepstep.exporter.store.bundle_writer import WEIGHTS_FILE, write_bundle
 from keepstep.exporter.store.cache import Cache

@@ -6,6 +6,7 @@ import os
 import pty
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,7 +38,10 @@ def on_a_terminal(
     When it has been sent `interrupted_at`, Ctrl-C is pressed, or another signal sent.
     """
     ours, theirs = pty.openpty()
-    line = [str(TOOL), *map(str, arguments)]
+    # Tests may be run where a signal is ignored, as under `nohup`, and the tool keeps to that.
+    heeding = "import os, signal, sys; signal.signal(int(sys.argv[1]), signal.SIG_DFL); "
+    heeding += "os.execv(sys.argv[2], sys.argv[2:])"
+    line = [sys.executable, "-c", heeding, str(int(by)), str(TOOL), *map(str, arguments)]
     with subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=theirs) as process:
         os.close(theirs)
         sent = ""
