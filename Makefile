@@ -7,7 +7,11 @@ READY := $(VENV)/.ready
 export HF_HUB_OFFLINE := 1
 export TRANSFORMERS_OFFLINE := 1
 
-.PHONY: demo bench engines test test-cpp test-cpp-thread test-cpp-fuzz test-long lint format clean
+QUICK := tests/runtime tests/test_layout.py tests/exporter/test_schedule.py \
+	tests/exporter/test_fold_skips.py tests/exporter/test_dato.py tests/exporter/test_marks.py \
+	tests/exporter/test_selection_check.py tests/exporter/test_verdict.py tests/exporter/test_memory.py
+
+.PHONY: demo bench engines test test-quick test-cpp test-cpp-thread test-cpp-fuzz test-long lint format clean
 
 ## demo: "a red apple" twice, with every call full and with the DaTo schedule
 demo: $(READY)
@@ -21,9 +25,13 @@ bench: demo
 engines: $(READY)
 	$(BIN)/python benchmarks/engines.py
 
-## test: everything that must hold before a change lands
+## test: everything that must hold before a change lands, a file of tests a core
 test: lint test-cpp test-cpp-fuzz
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n auto --dist loadfile
+
+## test-quick: the runtime, the layout and what needs no export; less than a minute
+test-quick: $(READY)
+	$(BIN)/python -m pytest -m "not long" -n auto --dist loadfile -q $(QUICK)
 
 ## test-cpp: the C++ runtime, with address and undefined behaviour sanitizers
 test-cpp: $(READY)
