@@ -142,7 +142,7 @@ def cheap(folder: Path, name: str, schedule: str, cache: Path) -> Cheap:
     shallow = StageId("network", variant=lowered.variants[1])
     half = Precision("float16")
     with Cache(cache) as opened:
-        compiler = StageCompiler(factory, opened)
+        compiler = StageCompiler({True: factory}, opened)
         return Cheap(
             shapes(ARCHITECTURES[name]["unet"]),
             lowered,
