@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from graphlib import TopologicalSorter
 from importlib import import_module
 from pathlib import Path
 
@@ -132,6 +133,16 @@ def test_a_room_uses_the_rooms_before_it_and_none_behind(path: str) -> None:
     for name in used(path):
         if name not in ("exporter", "runtime"):  # beside what is taken from them
             assert room_of(name) <= room_of(path), name
+
+
+def test_no_module_imports_itself_through_others() -> None:
+    within: dict[str, set[str]] = {}
+    for place in PLACES:
+        # A package of others is what its __init__ imports; from one's own, modules are taken.
+        others = {name for name in used(place) if not place.startswith(f"{name}/")}
+        names = {name if name.endswith(".py") else f"{name}/__init__.py" for name in others}
+        within[place] = names - {place}
+    TopologicalSorter(within).prepare()  # raises a CycleError, which tells the circle
 
 
 def test_every_room_is_told_of_in_order() -> None:

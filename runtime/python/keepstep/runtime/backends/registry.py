@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from keepstep.runtime.backends.session import Backend
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.format.plan import Plan
 from keepstep.runtime.gpu import gpu_fault
 from keepstep.runtime.wording import did_you_mean, listed, shown
-
-if TYPE_CHECKING:
-    from keepstep.runtime.backends import Backend
 
 
 @dataclass(frozen=True)
