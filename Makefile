@@ -25,9 +25,9 @@ bench: demo
 engines: $(READY)
 	$(BIN)/python benchmarks/engines.py
 
-## test: everything that must hold before a change lands, a file of tests a core
+## test: everything that must hold before a change lands
 test: lint test-cpp test-cpp-fuzz
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "not long"
 
 ## test-quick: the runtime, the layout and what needs no export; less than a minute
 test-quick: $(READY)

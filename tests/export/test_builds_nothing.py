@@ -49,6 +49,14 @@ def cached(name: str, scheduler: str, calls: str) -> Schedule:
 SCHEDULES = [PLAIN, cached("cached", "EulerDiscreteScheduler", "FssF.s")]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is known but what the exports of this file make, whatever ran before it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEEPSTEP_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def bundle(small_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return export(small_folder, SCHEDULES, tmp_path_factory.mktemp("bundle") / "first")
