@@ -17,7 +17,7 @@ from keepstep.exporter.check.selection_check import (
 )
 
 N = 200  # tokens, of which the last 100 are base tokens and 40 are pruned
-TENSOR = "selection.0"
+TENSOR = "selection.2"  # before selection.10, though not in the alphabet
 SURE = 1.0  # a margin far above rounding
 PRUNED, KEPT, BASE, OTHER_BASE = 0, 50, 100, 101  # a token of each kind
 SCORE, SIMILARITY = 0, 1  # rows of margins
@@ -101,6 +101,18 @@ def test_a_new_base_token_is_held_by_its_score_and_what_follows_from_it_is_not()
     assert f"by a score of 1; rounding decides up to {SCORES:g}" in fault
 
 
+def test_a_copy_of_a_token_that_is_exchanged_goes_with_it() -> None:
+    """Where pruned tokens copy from all kept ones: of what is copied no choice is left."""
+    expected, found = marks(), changed(**EXCHANGED)
+    expected[TENSOR][1, 1], found[TENSOR][1, 1] = KEPT, 0
+    known = margins(similarity_0=1e-6, similarity_50=1e-6)
+    assert compare(found, expected, known, "float32", True) == Finding(3, 2 * N)
+    found[TENSOR][1, 1] = BASE
+    assert compare(found, expected, known, "float32", True) == Finding(3, 2 * N)
+    found[TENSOR][1, 2] = OTHER_BASE  # this one does not
+    assert "token 2 of" in compare(found, expected, known, "float32", True).fault
+
+
 def test_only_the_first_block_that_differs_is_held_by_its_margins() -> None:
     """What it selects otherwise moves the inputs of the blocks behind it."""
     later, tie = "selection.10", margins(similarity_0=1e-6)
@@ -123,7 +135,7 @@ COUNTS = {
     "one token more is kept": ({"t0": N}, "keeps 161 of 200 tokens, 100 of them as base tokens"),
     "one base token less": ({"t100": N}, "keeps 160 of 200 tokens, 99 of them as base tokens"),
     "a pruned token is copied": ({"t0": 1}, "sequence 1 copies token 1, which is not kept"),
-    "no token at all": ({"t0": -1}, "sequence 1 copies token -1, which is not kept"),
+    "no token at all": ({"t0": N, "t50": -1}, "sequence 1 copies token -1, which is not kept"),
 }
 
 
