@@ -122,7 +122,10 @@ def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[s
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
-    """What `keepstep verify` found: the worst call of every stage, then the whole run."""
+    """What `keepstep verify` found: the worst call of every stage, then the whole run.
+
+    Below the table, what departs in words: of a wrong selection no number says it.
+    """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black")
     for heading in ("plan", "backend", "what", "relative error", "at most", "", "worst tensor"):
         table.add_column(heading, no_wrap=True)
@@ -132,21 +135,22 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
         for stage in verdict.stages:
             ties = tokens_decided(c for c in verdict.calls if c.stage == stage.stage)
             numbers = _against(stage.error, stage.tolerance, stage.good)
-            table.add_row(*first, stage.stage, *numbers, _ending(stage.tensor, 40), ties)
+            table.add_row(*first, stage.stage, *numbers, _ending(stage.tensor, 28), ties)
             first = ("", "")
         if run := verdict.run:
             numbers = _against(run.replayed, run.replayed_tolerance)
             table.add_row(*first, "played at once", *numbers, "beside its calls one by one", "")
-            what = "latents" if run.tolerance else "latents, not judged: it hangs on ties"
+            what = "latents" if run.tolerance else "not judged: it hangs on ties"
             table.add_row("", "", "the whole run", *_against(run.error, run.tolerance), what, "")
-    return table
+    departing = [words(verdict.sentence) for verdict in verdicts if not verdict.good]
+    return Group(table, "", *departing) if departing else table
 
 
 def tokens_decided(calls: Iterable[CallVerdict]) -> str:
     """How many tokens rounding decided otherwise than in the eager run; empty for none."""
     seen = [*calls]
-    undecided = sum(call.undecided for call in seen)
-    return f"{undecided} of {sum(call.tokens for call in seen)} tokens" if undecided else ""
+    undecided = sum(call.undecided for call in seen if not call.fault)
+    return f"{undecided} of {sum(call.tokens for call in seen)}" if undecided else ""
 
 
 def _against(
