@@ -19,7 +19,7 @@ from keepstep.runtime.memory.constants import constant_part, host_array
 
 from .values import rows
 from .verdict import CallVerdict, Verdict
-from .verify import SELECTING, judged, walk
+from .verify import SELECTING, judged, recorded_calls, recorded_margins, walk
 
 # Kinds of operations, the cheapest to have in float32 first; names are those of `--float32`.
 KINDS = ("attention", "linear", "convolution")
@@ -38,6 +38,8 @@ def repair(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
     if engine is None:
         return None
     feeds, golden = _feeds(bundle, plan, call), bundle.golden(plan.name)
+    expected = recorded_calls(plan, golden)[call.call]
+    margins = recorded_margins(golden).get(call.call, {})
     outputs = [*plan.stages[call.stage].outputs]
     for kinds in (*((kind,) for kind in KINDS), KINDS):
         model = ir.load(bundle.file(engine))
@@ -45,7 +47,7 @@ def repair(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
         found = _session(bundle, plan, call.stage, model).run(outputs, feeds)
         untouched = call.tolerance < SELECTING  # by ties of earlier calls
         given = dict(zip(outputs, found, strict=True))
-        if judged(plan, call.call, given, golden, "float16", untouched).good:
+        if judged(plan, call.call, given, expected, margins, "float16", untouched).good:
             return kinds
     return None
 

@@ -96,6 +96,11 @@ def recorded_calls(plan: Plan, golden: Tensors) -> dict[int, dict[str, np.ndarra
     return dict(sorted(recorded.items()))
 
 
+def recorded_margins(golden: Tensors) -> dict[int, dict[str, np.ndarray]]:
+    """Index in `Plan.calls` → tensor → by what margin its selection was made."""
+    return _of_calls("margins", golden)
+
+
 def walk(
     plan: Plan, golden: Tensors, session: Session
 ) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]]:
@@ -117,15 +122,19 @@ def walk(
 
 
 def judged(
-    plan: Plan, i: int, found: Tensors, golden: Tensors, dtype: str, untouched: bool = True
+    plan: Plan,
+    i: int,
+    found: Tensors,
+    expected: Tensors,
+    margins: Tensors,
+    dtype: str,
+    untouched: bool,
 ) -> CallVerdict:
-    """What call `i` gave beside what was recorded.
+    """What call `i` gave beside what was recorded of it, with the margins of its selections.
 
     untouched   whether it was given what the eager call was given, ties of earlier calls included
     """
-    expected = recorded_calls(plan, golden)[i]
-    marks = marks_in(expected)
-    finding = compare(found, marks, _of_calls("margins", golden).get(i, {}), dtype, untouched)
+    finding = compare(found, marks_in(expected), margins, dtype, untouched)
     loose = finding.undecided or not untouched
     return _verdict(plan, i, found, expected, dtype, finding, SELECTING if loose else 0.0)
 
@@ -154,7 +163,7 @@ def _calls(
     bundle: Bundle, plan: Plan, golden: Tensors, name: str, dtype: str, model: Model | None
 ) -> tuple[CallVerdict, ...]:
     """Every recorded call, in order."""
-    recorded = recorded_calls(plan, golden)
+    recorded, margins = recorded_calls(plan, golden), recorded_margins(golden)
     verdicts: dict[int, CallVerdict] = {}
     asked: dict[int, Tensors] = {}  # calls that the model is to make again
     touched: set[str] = set()  # values in which an earlier tie goes on
@@ -167,7 +176,8 @@ def _calls(
             own = {b.value for t, b in plan.calls[i].writes.items() if t not in recorded[i]}
             touched = touched - own if same else touched | own
             if same or model is None or miscounted(found, marks):
-                verdicts[i] = judged(plan, i, found, golden, dtype, untouched)
+                known = margins.get(i, {})
+                verdicts[i] = judged(plan, i, found, recorded[i], known, dtype, untouched)
             else:
                 asked[i] = {t: found[t] for t in recorded[i]}
     finally:
