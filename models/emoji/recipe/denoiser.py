@@ -41,6 +41,8 @@ from recipe.training import (
     set_learning_rate,
 )
 
+READ_LOSS_EVERY = 10  # steps
+
 SHEET_PROMPTS = (
     "a red apple", "a green apple", "a banana", "a strawberry", "a cat face", "a panda face",
     "a fish", "a red car", "a rocket", "a blue heart", "a soccer ball", "a sunflower",
@@ -151,6 +153,7 @@ class Training:
         self.clock = Clock(sum(phase.minutes for phase in settings.phases))
         self.step = self.samples = 0
         self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.noise_generator = torch.Generator(self.on).manual_seed(recipe.seed)
 
     def restore(self) -> bool:
         """Go on from the checkpoint, if there is one."""
@@ -164,6 +167,7 @@ class Training:
         self.clock.spent = state["minutes"]
         self.step, self.samples = state["step"], state["samples"]
         self.generator.manual_seed(self.recipe.seed + self.step)
+        self.noise_generator.manual_seed(self.recipe.seed + self.step)
         return True
 
     def save(self) -> None:
@@ -188,7 +192,7 @@ class Training:
         set_learning_rate(self.optimizer, rate)
         ids = examples.draw_ids(rows, settings, self.generator).to(self.on)
         clean = examples.latents[rows].to(self.on)
-        noise = torch.randn(clean.shape, generator=self.generator).to(self.on)
+        noise = torch.randn(clean.shape, generator=self.noise_generator, device=self.on)
         t = self.levels.draw(len(rows), self.generator).to(self.on)
         noisy = self.levels.add(clean, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.on):
@@ -292,8 +296,10 @@ def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | Non
                 phase = now
                 examples = make_examples(data, vae, words, phase.latent_size, settings.flip)
                 rows = batches(pool_of(data, examples, recipe), phase.batch, training.generator)
-            loss = training.advance(examples, next(rows)).item()
-            running += (loss - running) * 0.01 if running else loss
+            loss = training.advance(examples, next(rows))
+            if training.step % READ_LOSS_EVERY == 0:  # reading it waits for the GPU
+                read = loss.item()
+                running += (read - running) * 0.1 if running else read
             threads.after_step(60 * clock.tick())
             size = phase.latent_size
             bar.show(f"step {training.step}  {size}x{size}  loss {running:.4f}  {threads.now} thr.")

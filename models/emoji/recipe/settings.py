@@ -97,7 +97,7 @@ class Recipe:
 
 CPU = Recipe(name="cpu", selection="selection_cpu.json")
 
-# Every name that is not held out, both styles, sized for 25 minutes of one H100.
+# Every name that is not held out, both styles, sized for ten minutes of one H100.
 # This recipe has never been run.
 GPU = Recipe(
     name="gpu",
@@ -112,7 +112,7 @@ GPU = Recipe(
     ),
     denoiser=replace(
         DenoiserSettings(),
-        phases=(Phase(16, 5.0, 512), Phase(32, 15.0, 256)),
+        phases=(Phase(16, 0.8, 512), Phase(32, 4.2, 512)),
         warmup_steps=500,
         flip=True,
         ema_decay=0.9999,
