@@ -40,7 +40,7 @@ RUNTIME_COMMON = ("_version", "errors", "files", "floats", "gpu", "wording")
 RUNTIME_ROOMS = ("format", "folder", "lora", "memory", "backends", "player")
 COMMON = ("errors", "work", "toolchain")
 COMPILER_ROOMS = (
-    *("store", "schedule", "folder", "pruning", "models"),
+    *("store", "schedule", "folder", "models", "methods"),
     *("graph", "engines", "stages", "plan", "check"),
 )
 ROOMS = (

@@ -30,7 +30,8 @@ from keepstep.exporter.request import ExportRequest
 from keepstep.exporter.schedule.schema import Schedule, parse
 from keepstep.exporter.stages import compiled
 from keepstep.exporter.stages import factory as stages
-from keepstep.exporter.stages.factory import NetworkVariant, StageFactory, StageId
+from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.variant import NetworkVariant
 from keepstep.runtime import Bundle
 
 # The bar for a checkpoint that was not there when its engines were built.
@@ -291,18 +292,15 @@ def test_every_part_of_a_request_is_part_of_its_key(small_folder: Path) -> None:
 
 
 def test_stages_of_other_sizes_and_batches_are_other_stages(small_folder: Path) -> None:
-    def identities(stage: StageId) -> list[dict[str, object]]:
-        return [factory.identity(stage) for factory in factories]
-
     factories = [
         StageFactory(models.load(str(small_folder), *size, weights=False), batch)
         for size, batch in (((), 1), ((), 2), ((2 * PICTURE, PICTURE), 1))
     ]
-    network = StageId("network", variant=NetworkVariant("full", None, None, 64))
-    for stage in (StageId("text"), StageId("time"), network, StageId("decode", window=64)):
-        first, *others = identities(stage)
-        assert all(other != first for other in others), stage.name
-    assert network != StageId("network", variant=NetworkVariant("full", None, None, 128))
+    network, longer = (NetworkVariant("full", None, None, window) for window in (64, 128))
+    made = [(f.text(), f.time(), f.network(network), f.decode(64)) for f in factories]
+    for first, *others in zip(*made, strict=True):
+        assert all(other != first for other in others), first.name
+    assert factories[0].network(network) != factories[0].network(longer)
 
 
 def files_of(folder: Path) -> dict[str, bytes]:

@@ -53,7 +53,7 @@ def test_network_stages_embed_no_time_and_project_no_prompt(
 def test_ids_are_those_that_the_text_encoder_has_embeddings_for(
     plan: str, emoji_bundle: Bundle
 ) -> None:
-    known = models.load(EMOJI).text_encoders["text_encoder"].get_input_embeddings().num_embeddings
+    known = models.load(EMOJI).text.encoders["text_encoder"].get_input_embeddings().num_embeddings
     ranges = {n: v.range for n, v in emoji_bundle.plan(plan).values.items() if v.range}
     assert ranges == dict.fromkeys(("token_ids", "negative_token_ids"), (0, known - 1))
 

@@ -14,9 +14,9 @@ from keepstep.exporter import draft_check, export
 from keepstep.exporter.check.verdict import Verdict
 from keepstep.exporter.check.verify import verify
 from keepstep.exporter.errors import ExportError
-from keepstep.exporter.models import modules
-from keepstep.exporter.pruning import attach
+from keepstep.exporter.methods import attach
 from keepstep.exporter.stages import factory as stages
+from keepstep.exporter.stages import networks
 from keepstep.exporter.store.cache import Cache
 from keepstep.runtime import Bundle
 
@@ -70,8 +70,8 @@ FULL, SHALLOW = "full-dato0.4", "shallow-dato0.4"
 SELECTS = "selects other tokens"
 MISTAKES: dict[str, tuple[Any, str, object, str, str]] = {
     "guidance halves exchanged": (
-        modules,
-        "unet_arguments",
+        networks,
+        "joined",
         faulty.halves_exchanged,
         FULL,
         SELECTS,

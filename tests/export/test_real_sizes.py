@@ -21,7 +21,7 @@ from keepstep.exporter.engines.tensorrt import TensorRTBuilder
 from keepstep.exporter.plan.lowering import LoweredSchedule, lower_schedule
 from keepstep.exporter.schedule.schema import Schedule
 from keepstep.exporter.stages.compiled import Precision, StageCompiler
-from keepstep.exporter.stages.factory import StageFactory, StageId
+from keepstep.exporter.stages.factory import StageFactory
 from keepstep.exporter.stages.weights import path_of
 from keepstep.exporter.store.cache import Cache
 from keepstep.playing.summary import describe
@@ -139,16 +139,16 @@ def cheap(folder: Path, name: str, schedule: str, cache: Path) -> Cheap:
     model = models.load(str(folder), weights=False)
     factory = StageFactory(model, 1)
     lowered = lower_schedule(model, factory, Schedule.load(schedule))
-    shallow = StageId("network", variant=lowered.variants[1])
+    shallow = factory.network(lowered.variants[1])
     half = Precision("float16")
     with Cache(cache) as opened:
-        compiler = StageCompiler({True: factory}, opened)
+        compiler = StageCompiler(opened)
         return Cheap(
             shapes(ARCHITECTURES[name]["unet"]),
             lowered,
-            compiler.convert(StageId("time"), Precision("float32")),
-            compiler.convert(StageId("prompt"), half),
-            compiler.convert(shallow, half),
+            compiler.convert(factory.time(), Precision("float32")).code,
+            compiler.convert(factory.prompt(), half).code,
+            compiler.convert(shallow, half).code,
         )
 
 

@@ -111,7 +111,7 @@ def test_a_model_shaped_like_stable_diffusion_2_equals_the_pipeline(tmp_path: Pa
     folder = write_model(
         tmp_path / "two", levels=2, linear=True, prediction_type="v_prediction", seed=2
     )
-    unet = models.load(str(folder), weights=False).unet
+    unet = models.load(str(folder), weights=False).denoiser.module
     assert unet.config.use_linear_projection
     assert len(unet.config.attention_head_dim) == 2
     bundle = export(folder, [FULL], tmp_path / "out")

@@ -9,7 +9,7 @@ import torch
 from models_for_tests import PICTURE, write_model
 
 from keepstep.exporter import models
-from keepstep.exporter.models import StableDiffusion
+from keepstep.exporter.models import Model
 from keepstep.exporter.stages.factory import StageFactory
 
 
@@ -26,18 +26,18 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def model(model_folder: Path) -> StableDiffusion:
+def model(model_folder: Path) -> Model:
     return models.load(str(model_folder))
 
 
 @pytest.fixture(scope="session")
-def wide_model(model_folder: Path) -> StableDiffusion:
+def wide_model(model_folder: Path) -> Model:
     """The same weights at latents of 16 × 24."""
     return models.load(str(model_folder), PICTURE, PICTURE * 3 // 2)
 
 
 @pytest.fixture(scope="session")
-def plain_top_model(tmp_path_factory: pytest.TempPathFactory) -> StableDiffusion:
+def plain_top_model(tmp_path_factory: pytest.TempPathFactory) -> Model:
     """No attention at the latent's own resolution."""
     folder = write_model(tmp_path_factory.mktemp("model") / "plain-top", top_attention=False)
     return models.load(str(folder))
@@ -51,11 +51,11 @@ def v_prediction_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def v_prediction_model(v_prediction_model_folder: Path) -> StableDiffusion:
+def v_prediction_model(v_prediction_model_folder: Path) -> Model:
     return models.load(str(v_prediction_model_folder))
 
 
 @pytest.fixture(scope="session")
-def factory(model: StableDiffusion) -> StageFactory:
+def factory(model: Model) -> StageFactory:
     """Shared, so that each variant of the tiny model is traced once a session."""
     return StageFactory(model, batch=1)

@@ -7,17 +7,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.plan.program import score_weights
+from keepstep.exporter.methods.token_pruning import score_weights
+from keepstep.exporter.models import Model
 from keepstep.exporter.schedule.fold_skips import fold_skips
 from keepstep.exporter.schedule.sampler import lower, scheduler_from
 from keepstep.exporter.schedule.schema import Schedule, parse
-from keepstep.exporter.stages.factory import (
-    NetworkVariant,
-    StageFactory,
-    StageSource,
-    window_for,
-)
+from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.spec import StageSpec
+from keepstep.exporter.stages.variant import NetworkVariant, window_for
 
 Values = dict[str, Tensor]
 
@@ -37,7 +34,7 @@ def schedule(
     return parse("\n".join(lines))
 
 
-def run_stage(model: StableDiffusion, source: StageSource, values: Mapping[str, Tensor]) -> Values:
+def run_stage(model: Model, source: StageSpec, values: Mapping[str, Tensor]) -> Values:
     """Outputs by name; `values` may hold more than the stage takes."""
     subgraph = source.subgraph
     weights = [model.checkpoint.tensor(path).float() for path in subgraph.weights]
@@ -54,11 +51,11 @@ def variants_of(factory: StageFactory, written: Schedule) -> list[NetworkVariant
     return [factory.variant(written, call, len(running)) for call in running]
 
 
-def call_inputs(model: StableDiffusion, window: int, seed: int = 0) -> Values:
+def call_inputs(model: Model, window: int, seed: int = 0) -> Values:
     """Random values for everything that `NetworkCall` takes, for one picture."""
     g = torch.Generator().manual_seed(seed)
     latents = (1, *model.latent_shape)
-    text = (1, model.prompt_length, model.text_width)
+    text = (1, *model.denoiser.conditions["prompt_embeds"])
     tokens = latents[2] * latents[3]
     return {
         "noise": torch.randn(latents, generator=g),
@@ -81,7 +78,7 @@ def hoisted(factory: StageFactory, values: Values) -> Values:
 
 
 def play(
-    model: StableDiffusion,
+    model: Model,
     factory: StageFactory,
     written: Schedule,
     start: Mapping[str, Tensor],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +14,15 @@ from diffusers import UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
 from exporter.dato_oracle import attention, choose
 
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.models.modules import NetworkCall
-from keepstep.exporter.plan.program import score_weights
-from keepstep.exporter.pruning.attach import CallContext, pruned
-from keepstep.exporter.pruning.dato import count_tokens
-from keepstep.exporter.pruning.level import pruned_blocks, pruned_level
+from keepstep.exporter.methods import attach
+from keepstep.exporter.methods.attach import CallContext
+from keepstep.exporter.methods.dato import count_tokens
+from keepstep.exporter.methods.token_pruning import TokenPruning, score_weights
+from keepstep.exporter.models import Model
+from keepstep.exporter.models.denoiser import TokenGrid
+from keepstep.exporter.models.unet import UNet
 from keepstep.exporter.schedule.schema import Call, Prune
+from keepstep.exporter.stages.networks import NetworkCall
 
 # The UNet computes in float32, the oracle in float64; its attention sums 10² to 10³ products of
 # the order of 1, so 1e-5 of the largest is what rounding leaves.
@@ -82,27 +84,41 @@ def weights_of(block: BasicTransformerBlock) -> dict[str, np.ndarray]:
     }
 
 
-def unet_arguments(model: StableDiffusion, seed: int = 0) -> tuple[torch.Tensor, ...]:
+def unet_arguments(model: Model, seed: int = 0) -> tuple[torch.Tensor, ...]:
     g = torch.Generator().manual_seed(seed)
     sample = torch.randn(2, *model.latent_shape, generator=g)
-    prompt = torch.randn(2, model.prompt_length, model.text_width, generator=g)
+    prompt = torch.randn(2, *model.denoiser.conditions["prompt_embeds"], generator=g)
     return sample, torch.tensor(500.0), prompt
 
 
-def grid(model: StableDiffusion) -> tuple[int, int]:
+def tokens(model: Model) -> TokenGrid:
+    found = model.denoiser.tokens(*model.latent_shape[1:])
+    assert found
+    return found
+
+
+def grid(model: Model) -> tuple[int, int]:
     """Rows and columns of the tokens that can be pruned."""
-    level = pruned_level(model.unet)
-    assert level
-    return level.grid(*model.latent_shape[1:])
+    return tokens(model).rows, tokens(model).columns
 
 
-def begun(model: StableDiffusion, prune: Prune, score: torch.Tensor) -> CallContext:
+def pruned_blocks(model: Model) -> list[BasicTransformerBlock]:
+    blocks = [model.denoiser.module.get_submodule(path) for path in tokens(model).blocks]
+    assert all(isinstance(block, BasicTransformerBlock) for block in blocks)
+    return blocks  # type: ignore[return-value]
+
+
+def pruned(model: Model, context: CallContext | None) -> AbstractContextManager[None]:
+    return attach.pruned(model.denoiser.module, tokens(model).blocks, context)
+
+
+def begun(model: Model, prune: Prune, score: torch.Tensor) -> CallContext:
     context = CallContext(prune, count_tokens(prune, *grid(model), "test"))
     context.begin(score)
     return context
 
 
-def random_score(model: StableDiffusion) -> torch.Tensor:
+def random_score(model: Model) -> torch.Tensor:
     h, w = grid(model)
     return torch.randn(1, h * w, generator=torch.Generator().manual_seed(9))
 
@@ -114,12 +130,12 @@ def random_score(model: StableDiffusion) -> torch.Tensor:
 def test_every_pruned_block_attends_as_the_definition_says(
     request: pytest.FixtureRequest, name: str, similarity: str, recover: str, ratio: float
 ) -> None:
-    model: StableDiffusion = request.getfixturevalue(name)
+    model: Model = request.getfixturevalue(name)
     prune = Prune(ratio=ratio, recover=recover, similarity=similarity)  # type: ignore[arg-type]
     score = random_score(model)
-    blocks = list(pruned_blocks(model.unet).values())
-    with pruned(model.unet, begun(model, prune, score)), watched(blocks) as seen:
-        model.unet(*unet_arguments(model))
+    blocks = pruned_blocks(model)
+    with pruned(model, begun(model, prune, score)), watched(blocks) as seen:
+        model.denoiser.module(*unet_arguments(model))
     _, width = grid(model)
     chosen = []
     for block, s in zip(blocks, seen, strict=True):
@@ -145,14 +161,14 @@ def test_every_pruned_block_attends_as_the_definition_says(
 def test_only_self_attention_at_the_highest_resolution_that_has_any_sees_fewer_tokens(
     request: pytest.FixtureRequest, name: str, tokens: int
 ) -> None:
-    model: StableDiffusion = request.getfixturevalue(name)
-    blocks = [m for m in model.unet.modules() if isinstance(m, BasicTransformerBlock)]
-    top = list(pruned_blocks(model.unet).values())
+    model: Model = request.getfixturevalue(name)
+    blocks = [m for m in model.denoiser.module.modules() if isinstance(m, BasicTransformerBlock)]
+    top = pruned_blocks(model)
     assert len(top) == 3, "one on the way down and two on the way up"
     assert len(blocks) > len(top)
     context = begun(model, Prune(ratio=0.5), random_score(model))
-    with pruned(model.unet, context), watched(blocks) as seen:
-        model.unet(*unet_arguments(model))
+    with pruned(model, context), watched(blocks) as seen:
+        model.denoiser.module(*unet_arguments(model))
     for block, s in zip(blocks, seen, strict=True):
         all_of_it = s.block_input[0].shape[1]
         assert (all_of_it == tokens) == (block in top)
@@ -175,55 +191,62 @@ class _StopError(Exception):
 
 @pytest.mark.parametrize("fails", ["not", "before the call", "inside of a block"])
 @torch.no_grad()
-def test_the_unet_is_restored_even_after_an_exception(model: StableDiffusion, fails: str) -> None:
+def test_the_unet_is_restored_even_after_an_exception(model: Model, fails: str) -> None:
     arguments = unet_arguments(model)
-    before, expected = state_of(model.unet), model.unet(*arguments)[0]
+    before, expected = state_of(model.denoiser.module), model.denoiser.module(*arguments)[0]
     context = begun(model, Prune(ratio=0.5), random_score(model))
 
     def stop(*_: object) -> None:
         raise _StopError
 
     try:
-        with pruned(model.unet, context):
-            assert state_of(model.unet) != before
+        with pruned(model, context):
+            assert state_of(model.denoiser.module) != before
             if fails == "before the call":
                 raise _StopError
-            block = list(pruned_blocks(model.unet).values())[-1]
+            block = pruned_blocks(model)[-1]
             hook = block.attn2.register_forward_pre_hook(stop) if fails != "not" else None
             try:
-                assert not torch.equal(model.unet(*arguments)[0], expected)
+                assert not torch.equal(model.denoiser.module(*arguments)[0], expected)
             finally:
                 if hook:
                     hook.remove()
     except _StopError:
         assert fails != "not"
-    assert state_of(model.unet) == before
-    assert torch.equal(model.unet(*arguments)[0], expected)
+    assert state_of(model.denoiser.module) == before
+    assert torch.equal(model.denoiser.module(*arguments)[0], expected)
 
 
 @torch.no_grad()
-def test_without_a_context_nothing_is_pruned(model: StableDiffusion) -> None:
-    before = state_of(model.unet)
-    with pruned(model.unet, None):
-        assert state_of(model.unet) == before
+def test_without_a_context_nothing_is_pruned(model: Model) -> None:
+    before = state_of(model.denoiser.module)
+    with pruned(model, None):
+        assert state_of(model.denoiser.module) == before
 
 
 def test_sdxl_is_pruned_at_half_of_the_latents_height_and_width() -> None:
     """Its levels are 128², 64² and 32², and the first of them has no attention."""
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(dict(ARCHITECTURES["sdxl"]["unet"]))
-    level = pruned_level(unet)
-    assert level
-    assert level.grid(128, 128) == (64, 64)
+    denoiser = UNet(unet, {})
+    grid = denoiser.tokens(128, 128)
+    assert grid
+    assert (grid.rows, grid.columns) == (64, 64)
     # Skips 0 to 3 come from the first convolution and from level 0; 4 and 5 from these two.
-    assert dict(level.transformers) == {
+    first_branch = {
+        path.partition(".transformer_blocks")[0]: next(
+            branch for branch, cut in enumerate(denoiser.cuts) if not cut.leaves_out(path)
+        )
+        for path in grid.blocks
+    }
+    assert first_branch == {
         "down_blocks.1.attentions.0": 4,
         "down_blocks.1.attentions.1": 5,
         "up_blocks.1.attentions.0": 5,
         "up_blocks.1.attentions.1": 4,
         "up_blocks.1.attentions.2": 3,
     }
-    assert len(pruned_blocks(unet)) == 2 * len(level.transformers), "two blocks a transformer"
+    assert len(grid.blocks) == 2 * len(first_branch), "two blocks a transformer"
 
 
 @pytest.mark.parametrize("name", ["model", "plain_top_model"])
@@ -233,7 +256,7 @@ def test_the_score_is_the_change_of_the_unconditional_prediction_and_weighted_no
     request: pytest.FixtureRequest, name: str, alpha: float
 ) -> None:
     """A token that stands for a square of latents has their mean change."""
-    model: StableDiffusion = request.getfixturevalue(name)
+    model: Model = request.getfixturevalue(name)
     rng = np.random.default_rng(3)
     c, h, w = model.latent_shape
     rows, columns = grid(model)
@@ -250,9 +273,10 @@ def test_the_score_is_the_change_of_the_unconditional_prediction_and_weighted_no
 
     prune = Prune(ratio=0.4, gamma=gamma, alpha=alpha)
     context = Recorder(prune, count_tokens(prune, rows, columns, "test"))
-    prompt = torch.zeros(batch, model.prompt_length, model.text_width)
-    with pruned(model.unet, context):
-        NetworkCall(model.unet, context)(
+    prompt = torch.zeros(batch, *model.denoiser.conditions["prompt_embeds"])
+    method = TokenPruning(context, tokens(model), batch)
+    with torch.no_grad():
+        NetworkCall(model.denoiser, [method])(
             noise=torch.randn(batch, c, h, w),
             history=torch.from_numpy(history),
             coef=torch.zeros(1, 5),

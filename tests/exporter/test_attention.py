@@ -26,8 +26,9 @@ from keepstep.exporter.engines.attention import DOMAIN, OPERATOR, fuse_attention
 from keepstep.exporter.engines.initializers import handed_over
 from keepstep.exporter.graph.extract import Subgraph
 from keepstep.exporter.graph.precision import lower_precision
-from keepstep.exporter.stages.factory import StageFactory, is_half
+from keepstep.exporter.stages.factory import StageFactory
 from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
+from keepstep.exporter.stages.spec import StageSpec
 from keepstep.exporter.stages.weights import make_weight
 from keepstep.runtime.backends.onnx_structure import check_onnx
 from keepstep.runtime.format.plan import Stage
@@ -66,12 +67,11 @@ def converted(
     name, dtype = request.param
     owner = xl_factory if name == "xl" else factory
     if name == "text":
-        subgraph = owner.text().subgraph
+        stage = owner.text()
     else:
         written = schedule("F", prune="ratio: 0.4" if name == "pruned" else "")
-        subgraph = owner.network(variants_of(owner, written)[0]).subgraph
-    if dtype == "float16":
-        subgraph = in_half(subgraph)
+        stage = owner.network(variants_of(owner, written)[0])
+    subgraph = in_half(stage) if dtype == "float16" else stage.subgraph
     nodes = subgraph.module.graph.find_nodes(
         op="call_function", target=aten.scaled_dot_product_attention.default
     )
@@ -81,9 +81,10 @@ def converted(
     return Converted(made, dtype, len(nodes), weights)
 
 
-def in_half(subgraph: Subgraph) -> Subgraph:
-    half = [[n for n in names if is_half(n)] for names in (subgraph.inputs, subgraph.outputs)]
-    return lower_precision(subgraph, torch.float16, *half)
+def in_half(stage: StageSpec) -> Subgraph:
+    names = (stage.subgraph.inputs, stage.subgraph.outputs)
+    half = [[n for n in each if stage.ports[n].lowered] for each in names]
+    return lower_precision(stage.subgraph, torch.float16, *half)
 
 
 def run(engine: bytes, values: Mapping[str, np.ndarray], weights: Mapping[str, np.ndarray]) -> dict:

@@ -17,8 +17,8 @@ from exporter.test_reference import GUIDANCE, PROMPTS, start_noise
 from keepstep.bench import Setting, cells, driver
 from keepstep.bench.eager import COMPILED, EAGER, EagerCell, EagerModel, Place, usual_place
 from keepstep.exporter import models
-from keepstep.exporter.check.reference import placed, run_eagerly
-from keepstep.exporter.models import StableDiffusion
+from keepstep.exporter.check.reference import run_eagerly
+from keepstep.exporter.models import Model
 from keepstep.runtime import InputError
 from keepstep.runtime.format.plan import TensorType
 
@@ -30,8 +30,8 @@ CALLS = "FsF."
 TOLERANCES = {torch.float64: 1e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1}
 
 
-def drawn(model: StableDiffusion, dtype: torch.dtype) -> np.ndarray:
-    there = placed(model, "cpu", dtype)
+def drawn(model: Model, dtype: torch.dtype) -> np.ndarray:
+    there = model.placed("cpu", dtype)
     told = there.embed(PROMPTS, ["", ""])
     run = run_eagerly(there, schedule(CALLS, "branch: 0"), start_noise(model), told, GUIDANCE)
     assert run.latents.dtype == np.float32
@@ -53,13 +53,13 @@ def test_a_vae_that_overflows_stays_in_float32(
     upcast: bool, expected: torch.dtype, model_folder: Path
 ) -> None:
     model = models.load(str(model_folder))
-    model.vae.register_to_config(force_upcast=upcast)
-    there = placed(model, "cpu", torch.float16)
-    assert there.vae.dtype == expected
-    assert there.unet.dtype == torch.float16
+    model.autoencoder.module.register_to_config(force_upcast=upcast)
+    there = model.placed("cpu", torch.float16)
+    assert there.autoencoder.module.dtype == expected
+    assert there.denoiser.module.dtype == torch.float16
 
 
-def toy_bundle(model: StableDiffusion, tmp_path: Path, dtype: str = "float32") -> Any:
+def toy_bundle(model: Model, tmp_path: Path, dtype: str = "float32") -> Any:
     """A bundle with the one plan `full`, as far as eager cells look at it."""
     file = tmp_path / "full.yaml"
     file.write_text(schedule("FF").to_yaml())
@@ -80,7 +80,7 @@ def toy_bundle(model: StableDiffusion, tmp_path: Path, dtype: str = "float32") -
 
 
 @pytest.fixture
-def loaded(model: StableDiffusion, model_folder: Path, tmp_path: Path) -> EagerModel:
+def loaded(model: Model, model_folder: Path, tmp_path: Path) -> EagerModel:
     return EagerModel(str(model_folder), toy_bundle(model, tmp_path), Place("cpu", "float32"))
 
 
@@ -126,14 +126,14 @@ def test_on_a_gpu_the_whole_and_its_calls_come_from_two_runs(
     loaded: EagerModel, as_if_on_a_gpu: list[str]
 ) -> None:
     calls = []
-    hook = loaded.modules.unet.conv_in.register_forward_hook(lambda *_: calls.append(1))
+    hook = loaded.modules.denoiser.module.conv_in.register_forward_hook(lambda *_: calls.append(1))
     run = cell_of(loaded).run()
     hook.remove()
     assert len(calls) == 2 * 2, "two runs of two calls"
     # Before and after each run; and twice for text, two calls and decode in the second one.
     assert as_if_on_a_gpu.count("synchronize") == 2 * 2 + 2 * 4
     assert run.device_bytes == loaded.weight_bytes() + 600
-    weights = sum(t.nbytes for t in loaded.modules.unet.parameters())
+    weights = sum(t.nbytes for t in loaded.modules.denoiser.module.parameters())
     assert loaded.weight_bytes() > weights > 0
 
 
@@ -157,13 +157,13 @@ def test_the_full_plan_is_also_run_as_pytorch_compiles_it(
     found = list(driver.cells_of(loaded._bundle, Setting(), loaded, ()))
     assert [cell.how for cell in found] == [EAGER, COMPILED, "onnxruntime"]
     eager, other = found[0].run(), found[1].run()
-    assert compiled == [(loaded.modules.unet, "reduce-overhead")]
+    assert compiled == [(loaded.modules.denoiser.module, "reduce-overhead")]
     assert np.array_equal(eager.image, other.image)
     assert other.device_bytes is None
 
 
 def test_pytorch_runs_on_a_gpu_in_the_bundles_dtype_and_on_a_cpu_in_float32(
-    model: StableDiffusion, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = toy_bundle(model, tmp_path, "float16")
     for there, expected in ((True, Place("cuda", "float16")), (False, Place("cpu", "float32"))):

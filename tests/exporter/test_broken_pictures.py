@@ -14,9 +14,10 @@ from torch import Tensor
 from keepstep.exporter.engines import BuildOptions, builder
 from keepstep.exporter.graph.extract import Subgraph
 from keepstep.exporter.graph.precision import lower_precision
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.models.modules import Decoder, LatentScale, combine
+from keepstep.exporter.models import Model
+from keepstep.exporter.models.autoencoder import Autoencoder, LatentScale
 from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.networks import Decoder, combine
 from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
 from keepstep.exporter.stages.weights import make_weight
 
@@ -35,6 +36,10 @@ class Drawn:
         return (self._pictures,)
 
 
+def decoder(pictures: Tensor) -> Decoder:
+    return Decoder(Autoencoder(Drawn(pictures), SCALE))  # type: ignore[arg-type]
+
+
 def arguments(batch: int, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     made = torch.Generator().manual_seed(5)
     noise = torch.randn((batch, *shape), generator=made)
@@ -49,7 +54,7 @@ def test_of_a_batch_the_picture_that_is_none_is_told_alone(bad: list[float]) -> 
     pictures = torch.rand(3, 3, 8, 8) * 2 - 1
     pictures[1].view(-1)[: len(bad)] = torch.tensor(bad)
     given = arguments(3, (4, 2, 2))
-    latents, picture = Decoder(Drawn(pictures), SCALE)(*given)  # type: ignore[arg-type]
+    latents, picture = decoder(pictures)(*given)
     expected = combine(*given)
     assert torch.isnan(latents[1]).all()
     assert torch.equal(latents[[0, 2]], expected[[0, 2]])
@@ -59,7 +64,7 @@ def test_of_a_batch_the_picture_that_is_none_is_told_alone(bad: list[float]) -> 
 def test_a_picture_far_beyond_its_range_is_still_one() -> None:
     given = arguments(1, (4, 2, 2))
     far = torch.full((1, 3, 64, 64), -1e30)
-    latents, _ = Decoder(Drawn(far), SCALE)(*given)  # type: ignore[arg-type]
+    latents, _ = decoder(far)(*given)
     assert torch.equal(latents, combine(*given))
 
 
@@ -72,7 +77,7 @@ def decoders(factory: StageFactory) -> dict[str, Subgraph]:
     }
 
 
-def played(model: StableDiffusion, subgraph: Subgraph, broken: float | None) -> dict[str, Any]:
+def played(model: Model, subgraph: Subgraph, broken: float | None) -> dict[str, Any]:
     """By ONNX Runtime, with one weight broken."""
     stage = onnx_from_subgraph("decode", subgraph)
     weights = {n: make_weight(n, model.checkpoint.tensor).numpy() for n in stage.weights}
@@ -92,7 +97,7 @@ def played(model: StableDiffusion, subgraph: Subgraph, broken: float | None) -> 
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])  # it has no convolution in bfloat16
-def test_onnx_runtime_tells_it(model: StableDiffusion, factory: StageFactory, dtype: str) -> None:
+def test_onnx_runtime_tells_it(model: Model, factory: StageFactory, dtype: str) -> None:
     subgraph = decoders(factory)[dtype]
     good = played(model, subgraph, None)
     expected = combine(*arguments(1, tuple(subgraph.inputs["noise"].shape[1:]))).numpy()

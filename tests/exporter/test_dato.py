@@ -12,7 +12,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from keepstep.exporter.errors import ScheduleError
-from keepstep.exporter.pruning.dato import (
+from keepstep.exporter.methods.dato import (
     MAX_TOP_K,
     TokenCounts,
     count_tokens,

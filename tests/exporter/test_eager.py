@@ -10,6 +10,8 @@ from keepstep.exporter.check.calibration import HEADROOM, out_of_range
 from keepstep.exporter.check.eager import Eager
 from keepstep.exporter.graph.extract import Subgraph, extract
 from keepstep.exporter.graph.trace import trace
+from keepstep.exporter.methods.port import Port
+from keepstep.exporter.stages.spec import StageSpec, TracedStage
 
 LARGEST = 65504.0  # of float16
 
@@ -84,9 +86,11 @@ def test_what_is_out_of_range_is_what_overflows_and_the_products_that_take_it() 
             return (self.linear(torch.relu(x)) + 1,)
 
     subgraph = subgraph_of(Two(), torch.randn(2, 4))
+    ports = {name: Port(name) for name in (*subgraph.inputs, *subgraph.outputs)}
+    stage = StageSpec("two", {}, lambda: TracedStage(subgraph, ports))
     near = LARGEST / HEADROOM
-    assert out_of_range(lambda: subgraph, {"relu": near, "linear": 1.0}, torch.float16) == set()
+    assert out_of_range(stage, {"relu": near, "linear": 1.0}, torch.float16) == set()
     for large in (near * 1.01, float("inf"), float("nan")):
         ranges = {"relu": large, "linear": 1.0, "add": 1.0}
-        assert out_of_range(lambda: subgraph, ranges, torch.float16) == {"relu", "linear"}
-    assert out_of_range(lambda: subgraph, {"relu": near * 1.01}, torch.bfloat16) == set()
+        assert out_of_range(stage, ranges, torch.float16) == {"relu", "linear"}
+    assert out_of_range(stage, {"relu": near * 1.01}, torch.bfloat16) == set()

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -23,8 +23,7 @@ from keepstep.exporter.engines import BACKENDS, BuildOptions, OnnxStage, builder
 from keepstep.exporter.engines.onnxruntime import OnnxRuntimeBuilder
 from keepstep.exporter.errors import ExportError
 from keepstep.exporter.stages import compiled
-from keepstep.exporter.stages.compiled import StageCompiler
-from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.compiled import ConvertedStage, StageCompiler
 from keepstep.exporter.store.cache import Cache
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.gpu import NoGpuError, gpu_fault, gpu_name
@@ -114,12 +113,12 @@ def test_engines_that_other_code_wrote_are_not_taken_for_this_ones(
             return b"engine"
 
     with Cache(tmp_path) as cache:
-        compiler = StageCompiler(cast(StageFactory, None), cache)  # no stage is made here
+        compiler = StageCompiler(cache)
         for _ in range(2):
-            compiler.build(relu(), [Counting(SHARED)], None)
+            compiler.build(ConvertedStage(relu(), {}), [Counting(SHARED)], None)
         assert len(built) == 1
         monkeypatch.setattr(compiled, "toolchain", lambda: {"keepstep": "other code"})
-        compiler.build(relu(), [Counting(SHARED)], None)
+        compiler.build(ConvertedStage(relu(), {}), [Counting(SHARED)], None)
     assert len(built) == 2
 
 

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from keepstep.exporter.graph.extract import extract
 from keepstep.exporter.graph.macs import count_macs
 from keepstep.exporter.graph.trace import trace
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.models.modules import NetworkCall
+from keepstep.exporter.models import Model
 from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.networks import NetworkCall
 
 
 class Convolutions(nn.Module):
@@ -84,15 +84,16 @@ def test_a_convolution_is_counted_as_on_paper() -> None:
 
 
 def test_all_parts_of_a_network_call_together_have_the_macs_that_torch_counts(
-    model: StableDiffusion, factory: StageFactory
+    model: Model, factory: StageFactory
 ) -> None:
     (variant,) = variants_of(factory, schedule("F"))
     inputs = call_inputs(model, variant.window)
     taken = {k: v for k, v in inputs.items() if k not in ("score_weights", "selection_noise")}
     network = count_macs(factory.network(variant).subgraph)
     prompt = count_macs(factory.prompt().subgraph)
-    rest = torch_macs(NetworkCall(model.unet, None), **taken) - network - prompt
+    rest = torch_macs(NetworkCall(model.denoiser), **taken) - network - prompt
     # What is left was hoisted into tables: linear layers of the timestep, one row each.
-    linear = [m for n, m in model.unet.named_modules() if "time_emb" in n and hasattr(m, "weight")]
+    modules = model.denoiser.module.named_modules()
+    linear = [m for name, m in modules if "time_emb" in name and hasattr(m, "weight")]
     per_row = sum(m.weight.numel() for m in linear)
     assert rest == per_row == count_macs(factory.time().subgraph)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from keepstep.exporter.check.selection_check import SCORES, SIMILARITIES
-from keepstep.exporter.pruning.dato import Selection, TokenCounts, select
-from keepstep.exporter.pruning.marks import Slack, marks_of, selection_of, slack_of
+from keepstep.exporter.methods.dato import Selection, TokenCounts, select
+from keepstep.exporter.methods.marks import Slack, marks_of, selection_of, slack_of
 
 PATCH = 2
 

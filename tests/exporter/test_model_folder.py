@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from keepstep.exporter import models
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.models import StableDiffusion
+from keepstep.exporter.models import Model
 
 UNET = "unet/diffusion_pytorch_model.safetensors"
 TEXT = "text_encoder/model.safetensors"
@@ -31,7 +31,7 @@ def folder(model_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(model_folder, tmp_path / "model"))
 
 
-def load(folder: Path) -> StableDiffusion:
+def load(folder: Path) -> Model:
     return models.load(str(folder), weights=False)
 
 
@@ -241,7 +241,7 @@ def test_a_header_that_lies_of_shapes_is_refused(folder: Path) -> None:
 
 def test_a_tokenizer_that_says_no_length_has_that_of_the_text_encoder(folder: Path) -> None:
     (folder / "tokenizer/tokenizer_config.json").unlink()
-    assert load(folder).prompt_length == 8
+    assert load(folder).text.length == 8
 
 
 @pytest.mark.parametrize(

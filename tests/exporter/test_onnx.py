@@ -19,9 +19,10 @@ import keepstep.exporter
 from keepstep.exporter.engines import BuildOptions, OnnxStage, builder
 from keepstep.exporter.graph.extract import extract
 from keepstep.exporter.graph.trace import trace
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.stages.factory import StageFactory, StageSource
+from keepstep.exporter.models import Model
+from keepstep.exporter.stages.factory import StageFactory
 from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
+from keepstep.exporter.stages.spec import StageSpec
 from keepstep.exporter.stages.weights import make_weight
 
 ONNX_RUNTIME = builder("onnxruntime", BuildOptions())
@@ -32,7 +33,7 @@ TOKENS = 16 * 16
 
 @dataclass(frozen=True)
 class Built:
-    source: StageSource
+    source: StageSpec
     stage: OnnxStage
     weights: Mapping[str, np.ndarray]
     data: bytes
@@ -40,7 +41,7 @@ class Built:
     values: Values  # an input for everything that the stage takes
 
 
-def sources(factory: StageFactory) -> dict[str, StageSource]:
+def sources(factory: StageFactory) -> dict[str, StageSpec]:
     full, _ = variants_of(factory, schedule("Fs", "branch: 0"))
     _, shallow = variants_of(factory, schedule("Fs", "branch: 0", PRUNE))
     return {
@@ -53,12 +54,12 @@ def sources(factory: StageFactory) -> dict[str, StageSource]:
 
 
 @pytest.fixture(scope="module")
-def stages(model: StableDiffusion, factory: StageFactory) -> Mapping[str, Built]:
+def stages(model: Model, factory: StageFactory) -> Mapping[str, Built]:
     found = {}
     full, _ = variants_of(factory, schedule("Fs", "branch: 0"))
     values = hoisted(factory, call_inputs(model, full.window))
     values["cached"] = run_stage(model, factory.network(full), values)["cached"]
-    values |= model.text_inputs(["a red apple"], [""])
+    values |= model.text.inputs(["a red apple"], [""])
     for name, source in sources(factory).items():
         stage = onnx_from_subgraph(name, source.subgraph)
         data = ONNX_RUNTIME.build(stage, None)
@@ -84,7 +85,7 @@ def run_onnx(built: Built) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", STAGES)
 def test_onnx_runtime_gives_what_torch_gives(
-    model: StableDiffusion, stages: Mapping[str, Built], name: str
+    model: Model, stages: Mapping[str, Built], name: str
 ) -> None:
     built = stages[name]
     found, expected = run_onnx(built), run_stage(model, built.source, built.values)
@@ -117,7 +118,7 @@ def test_weights_are_all_outside_of_the_file(stages: Mapping[str, Built], name: 
 
 @pytest.mark.parametrize("name", STAGES)
 def test_weights_are_the_checkpoints_in_another_layout_at_most(
-    model: StableDiffusion, stages: Mapping[str, Built], name: str
+    model: Model, stages: Mapping[str, Built], name: str
 ) -> None:
     built = stages[name]
     for key, array in built.weights.items():
@@ -131,7 +132,7 @@ def test_weights_are_the_checkpoints_in_another_layout_at_most(
 
 @pytest.mark.parametrize("name", ["text", "shallow"])
 def test_a_second_factory_builds_the_same_bytes(
-    model: StableDiffusion, stages: Mapping[str, Built], name: str
+    model: Model, stages: Mapping[str, Built], name: str
 ) -> None:
     source = sources(StageFactory(model, batch=1))[name]
     again = onnx_from_subgraph(name, source.subgraph)

@@ -15,11 +15,11 @@ from keepstep.exporter.graph.extract import extract
 from keepstep.exporter.graph.hoist import frontier
 from keepstep.exporter.graph.macs import count_macs
 from keepstep.exporter.graph.trace import trace
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.models.modules import NetworkCall
-from keepstep.exporter.models.unet import up_path
+from keepstep.exporter.models import Model
 from keepstep.exporter.plan.lowering import lower_schedule
-from keepstep.exporter.stages.factory import NetworkVariant, StageFactory
+from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.networks import NetworkCall
+from keepstep.exporter.stages.variant import NetworkVariant
 
 # The same float32 operations, but for convolutions and products that torch may block otherwise
 # when it is given their inputs at once: a few units in the last place of numbers of the order of 1.
@@ -88,19 +88,19 @@ def test_extracting_without_an_input_that_is_needed_is_a_fault_of_ours() -> None
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_prompt_timestep_and_full_parts_together_are_the_eager_call(
-    model: StableDiffusion, factory: StageFactory, cut: str
+    model: Model, factory: StageFactory, cut: str
 ) -> None:
     full, _ = full_and_shallow(factory, cut)
     values = call_inputs(model, full.window)
     kept: list[torch.Tensor] = []
     assert full.cut is not None
-    module = model.unet.get_submodule(full.cut)
+    module = model.denoiser.module.get_submodule(full.cut.name)
     hook = module.register_forward_hook(
         lambda _m, _a, out: kept.append(out[0] if isinstance(out, tuple) else out)
     )
     taken = {k: v for k, v in values.items() if k not in ("score_weights", "selection_noise")}
     with torch.no_grad():
-        (expected,) = NetworkCall(model.unet, None)(**taken)
+        (expected,) = NetworkCall(model.denoiser)(**taken)
     hook.remove()
     found = run_stage(factory.model, factory.network(full), hoisted(factory, values))
     assert set(found) == {"prediction", "cached"}
@@ -110,7 +110,7 @@ def test_prompt_timestep_and_full_parts_together_are_the_eager_call(
 
 @pytest.mark.parametrize("cut", CUTS)
 def test_a_shallow_call_on_the_same_input_repeats_the_full_call(
-    model: StableDiffusion, factory: StageFactory, cut: str
+    model: Model, factory: StageFactory, cut: str
 ) -> None:
     full, shallow = full_and_shallow(factory, cut)
     values = hoisted(factory, call_inputs(model, full.window))
@@ -171,11 +171,11 @@ def test_no_network_stage_holds_what_depends_on_prompt_or_timestep_alone(
 
 
 def test_the_prompt_stage_holds_the_cross_attention_keys_and_values_of_all_blocks(
-    model: StableDiffusion, factory: StageFactory
+    model: Model, factory: StageFactory
 ) -> None:
     expected = {
         f"unet.{name}"
-        for name, _ in model.unet.named_parameters()
+        for name, _ in model.denoiser.module.named_parameters()
         if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))
     }
     assert expected
@@ -185,30 +185,31 @@ def test_the_prompt_stage_holds_the_cross_attention_keys_and_values_of_all_block
 
 
 def test_a_branch_or_module_that_does_not_exist_is_refused_with_those_that_do(
-    model: StableDiffusion, factory: StageFactory
+    model: Model, factory: StageFactory
 ) -> None:
     with pytest.raises(ScheduleError, match=r"branch 6 does not exist.*0 to 5"):
         variants_of(factory, schedule("Fs", cache="branch: 6"))
-    for branch, path in enumerate(reversed(up_path(model.unet))):
+    assert len(model.denoiser.cuts) == 6
+    for branch, cut in enumerate(model.denoiser.cuts):
         (variant, _) = variants_of(factory, schedule("Fs", cache=f"branch: {branch}"))
-        assert variant.cut == path
+        assert variant.cut == cut
     with pytest.raises(ScheduleError, match=r"cannot be cut at 'up_blocks.9'.*up_blocks.2"):
         variants_of(factory, schedule("Fs", cache="module: up_blocks.9"))
 
 
 def test_pruning_a_model_with_attention_in_its_mid_block_only_is_refused(
-    model: StableDiffusion,
+    model: Model,
 ) -> None:
     unet = UNet2DConditionModel(
         block_out_channels=(8, 8),
         layers_per_block=1,
         attention_head_dim=2,
         norm_num_groups=4,
-        cross_attention_dim=model.text_width,
+        cross_attention_dim=model.denoiser.conditions["prompt_embeds"][1],
         down_block_types=("DownBlock2D",) * 2,
         up_block_types=("UpBlock2D",) * 2,
     )
-    factory = StageFactory(replace(model, unet=unet), 1)
+    factory = StageFactory(replace(model, denoiser=replace(model.denoiser, module=unet)), 1)
     with pytest.raises(ScheduleError, match="'test': this model has no self-attention on its way"):
         variants_of(factory, schedule("F", prune="ratio: 0.4"))
     assert variants_of(factory, schedule("F"))
@@ -216,7 +217,7 @@ def test_pruning_a_model_with_attention_in_its_mid_block_only_is_refused(
 
 @pytest.mark.parametrize(("branch", "prunes"), [(0, False), (1, False), (2, True), (3, True)])
 def test_a_shallow_call_that_runs_no_pruned_block_is_the_one_that_prunes_nothing(
-    plain_top_model: StableDiffusion, branch: int, prunes: bool
+    plain_top_model: Model, branch: int, prunes: bool
 ) -> None:
     """Attention is one level down; a shallow call runs some of it from branch 2 on."""
     factory = StageFactory(plain_top_model, 1)

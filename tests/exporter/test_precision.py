@@ -14,7 +14,8 @@ from torch import Tensor, fx, nn
 from keepstep.exporter.graph.extract import Subgraph, extract
 from keepstep.exporter.graph.precision import all_nodes, lower_precision, nodes_of_kinds
 from keepstep.exporter.graph.trace import trace
-from keepstep.exporter.stages.factory import NetworkVariant, StageFactory, is_half
+from keepstep.exporter.stages.factory import StageFactory
+from keepstep.exporter.stages.variant import NetworkVariant
 from keepstep.exporter.stages.weights import make_weight
 
 aten = torch.ops.aten
@@ -187,8 +188,8 @@ def test_the_network_of_a_model_gives_what_it_gives_in_float32(
     lowered = lower_precision(
         source.subgraph,
         half,
-        [name for name in source.subgraph.inputs if is_half(name)],
-        [name for name in source.subgraph.outputs if is_half(name)],
+        [name for name in source.subgraph.inputs if source.ports[name].lowered],
+        [name for name in source.subgraph.outputs if source.ports[name].lowered],
     )
     check_close(
         run(lowered, model.checkpoint.tensor, values), run_stage(model, source, values), half

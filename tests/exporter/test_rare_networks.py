@@ -13,10 +13,9 @@ from exporter.test_stages import SAME, start_of
 from models_for_tests import PICTURE, write_model
 
 from keepstep.exporter import models
-from keepstep.exporter.check.reference import _shallow, run_eagerly
+from keepstep.exporter.check.reference import run_eagerly
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.models.unet import up_path
-from keepstep.exporter.pruning.level import pruned_level
+from keepstep.exporter.methods.feature_cache import FeatureCache
 from keepstep.exporter.stages.factory import StageFactory
 
 PLAYED: dict[str, dict[str, Any]] = {
@@ -45,8 +44,8 @@ def test_it_is_played_as_the_eager_network_runs(case: str, tmp_path: Path) -> No
     folder = write_model(tmp_path / "model", levels=2, unet=PLAYED[case])
     model = models.load(str(folder), PICTURE, PICTURE)
     factory = StageFactory(model, 1)
-    assert pruned_level(model.unet)
-    deepest = len(up_path(model.unet)) - 1
+    assert model.denoiser.tokens(*model.latent_shape[1:])
+    deepest = len(model.denoiser.cuts) - 1
     for calls, cache, prune in (
         ("Fs", f"branch: {deepest}", ""),
         ("FFs", "branch: 1", "ratio: 0.4, alpha: 0.5"),
@@ -61,21 +60,19 @@ def test_it_is_played_as_the_eager_network_runs(case: str, tmp_path: Path) -> No
         np.testing.assert_allclose(found, expected, rtol=SAME, atol=SAME * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("case", ["samples in 0 … 1", "an activated time embedding"])
+@pytest.mark.parametrize("case", PLAYED)
 @torch.no_grad()
 def test_a_shallow_call_of_it_repeats_the_full_call(case: str, tmp_path: Path) -> None:
     """Two equal calls at one timestep: the cached features are those of the call itself."""
     folder = write_model(tmp_path / "model", levels=2, unet=PLAYED[case])
-    unet = models.load(str(folder)).unet
-    sample, prompt, t = torch.randn(2, 4, 16, 16), torch.randn(2, 8, 16), torch.tensor(77)
-    kept: list[torch.Tensor] = []
-    hook = unet.get_submodule(up_path(unet)[-1]).register_forward_hook(
-        lambda _m, _a, out: kept.append(out[0])
-    )
-    expected = unet(sample, t, prompt).sample
-    hook.remove()
-    told = {"encoder_hidden_states": prompt}
-    assert torch.equal(_shallow(unet, sample, t, told, kept[0], 0), expected)
+    denoiser = models.load(str(folder), PICTURE, PICTURE).denoiser
+    given = torch.randn(2, 4, 16, 16), torch.tensor(77), {"prompt_embeds": torch.randn(2, 8, 16)}
+    for cut in denoiser.cuts:
+        cache = FeatureCache(denoiser.module, cut)
+        with cache.keeping():
+            expected = denoiser.call(*given)
+        with cache.reusing():
+            assert torch.equal(denoiser.call(*given), expected), cut.name
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

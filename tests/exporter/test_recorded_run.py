@@ -10,7 +10,7 @@ from keepstep.exporter.check.golden import golden_inputs
 from keepstep.exporter.check.recorded_run import EagerCalls, golden_run, record_run, without_network
 from keepstep.exporter.check.selection_check import Marks
 from keepstep.exporter.check.verify import marks_in
-from keepstep.exporter.models import StableDiffusion
+from keepstep.exporter.models import Model
 from keepstep.exporter.plan.lowering import LoweredSchedule, lower_schedule
 from keepstep.exporter.stages.factory import StageFactory
 from keepstep.runtime.format.plan import Call, Plan, Step
@@ -70,13 +70,13 @@ Recorded = tuple[dict[str, np.ndarray], EagerCalls]
 
 
 @pytest.fixture(scope="module")
-def entry(model: StableDiffusion, factory: StageFactory) -> LoweredSchedule:
+def entry(model: Model, factory: StageFactory) -> LoweredSchedule:
     written = schedule(CALLS, cache="branch: 0", prune="ratio: 0.4")
     return lower_schedule(model, factory, written)
 
 
 @pytest.fixture(scope="module")
-def recorded(model: StableDiffusion, entry: LoweredSchedule) -> Recorded:
+def recorded(model: Model, entry: LoweredSchedule) -> Recorded:
     """Golden values of a run, and what makes its calls again."""
     inputs = golden_inputs(model, entry, 1)
     golden = golden_run(record_run(model, entry, inputs, lambda done, total: None), PLAN)

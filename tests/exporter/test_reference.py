@@ -11,21 +11,22 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, StableDiffusionPipe
 from exporter.played import schedule
 from exporter.test_stages import start_of
 
-from keepstep.exporter.check.reference import EagerRun, _shallow, run_eagerly
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.models.unet import up_path
-from keepstep.exporter.pruning.attach import CallContext
+from keepstep.exporter.check.reference import EagerRun, run_eagerly
+from keepstep.exporter.methods.attach import CallContext
+from keepstep.exporter.methods.feature_cache import FeatureCache, watched
+from keepstep.exporter.models import Model
+from keepstep.exporter.models.denoiser import Site
 from keepstep.exporter.schedule.schema import Schedule, parse
 
 PROMPTS = ["a red apple", "a blue fox"]
 GUIDANCE = 4.0
 
 
-def eager(model: StableDiffusion, written: Schedule, noise: torch.Tensor) -> EagerRun:
+def eager(model: Model, written: Schedule, noise: torch.Tensor) -> EagerRun:
     return run_eagerly(model, written, noise, model.embed(PROMPTS, ["", ""]), GUIDANCE)
 
 
-def start_noise(model: StableDiffusion) -> torch.Tensor:
+def start_noise(model: Model) -> torch.Tensor:
     shape = (len(PROMPTS), *model.latent_shape)
     return torch.randn(shape, generator=torch.Generator().manual_seed(2))
 
@@ -43,7 +44,7 @@ def test_a_full_schedule_is_the_pipeline_of_diffusers(
     request: pytest.FixtureRequest, model_name: str, name: str, cls: type | None
 ) -> None:
     folder: Path = request.getfixturevalue(f"{model_name}_folder")
-    model: StableDiffusion = request.getfixturevalue(model_name)
+    model: Model = request.getfixturevalue(model_name)
     pipeline = StableDiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
     if cls:
         pipeline.scheduler = cls.from_config(pipeline.scheduler.config, clip_sample=False)
@@ -74,52 +75,64 @@ def test_a_full_schedule_is_the_pipeline_of_diffusers(
 @pytest.mark.parametrize("branch", [0, 1, 2, 3])
 @pytest.mark.parametrize("name", ["model", "v_prediction_model", "plain_top_model"])
 @torch.no_grad()
-def test_running_the_outer_blocks_is_replacing_the_cut_modules_output(
+def test_leaving_out_the_deep_modules_is_replacing_the_cut_modules_output(
     request: pytest.FixtureRequest, name: str, branch: int
 ) -> None:
-    """Shallow calls run the outer modules by hand; the oracle runs all and replaces one output."""
-    model: StableDiffusion = request.getfixturevalue(name)
-    g = torch.Generator().manual_seed(8)
-    sample = torch.randn(2, *model.latent_shape, generator=g)
-    prompt = torch.randn(2, model.prompt_length, model.text_width, generator=g)
-    t = torch.tensor(77)
-    module = model.unet.get_submodule(up_path(model.unet)[-1 - branch])
-    shapes: list[torch.Tensor] = []
+    """Shallow calls leave modules out; the oracle runs all and replaces one output."""
+    model: Model = request.getfixturevalue(name)
+    unet = model.denoiser.module
+    cut = model.denoiser.cuts[branch]
+    first, second = (call_arguments(model, seed) for seed in (8, 9))
+    cache = FeatureCache(unet, cut)
+    with cache.keeping(), watched(unet, [Site(cut.name)]) as seen:
+        unet(*first)
+    (kept,) = seen.values()
 
     def replace(_module: object, _args: object, out: object) -> object:
-        whole = out if isinstance(out, torch.Tensor) else out[0]  # type: ignore[index]
-        shapes.append(torch.randn(whole.shape, generator=torch.Generator().manual_seed(9)))
-        return shapes[0] if isinstance(out, torch.Tensor) else (shapes[0],)
+        return kept if isinstance(out, torch.Tensor) else (kept,)
 
-    hook = module.register_forward_hook(replace)
-    expected = model.unet(sample, t, prompt).sample
+    hook = unet.get_submodule(cut.name).register_forward_hook(replace)
+    expected = unet(*second).sample
     hook.remove()
-    told = {"encoder_hidden_states": prompt}
-    found = _shallow(model.unet, sample, t, told, shapes[0], branch)
+    with cache.reusing():
+        found = unet(*second).sample
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found, unet(*second).sample, atol=1e-3), "it went on from nothing"
 
 
 @torch.no_grad()
-def test_a_shallow_call_with_the_full_calls_features_repeats_it(model: StableDiffusion) -> None:
-    g = torch.Generator().manual_seed(8)
+def test_a_shallow_call_runs_no_deep_module_and_leaves_the_network_as_it_was(model: Model) -> None:
+    unet = model.denoiser.module
+    arguments = call_arguments(model, 8)
+    expected = unet(*arguments).sample
+    for cut in model.denoiser.cuts:
+        cache = FeatureCache(unet, cut)
+        with cache.keeping():
+            unet(*arguments)
+        ran: list[str] = []
+        hooks = [
+            module.register_forward_hook(lambda *_, path=path, to=ran: to.append(path))
+            for path, module in unet.named_modules()
+            if not list(module.children())
+        ]
+        with cache.reusing():
+            assert torch.equal(unet(*arguments).sample, expected), cut.name
+        for hook in hooks:
+            hook.remove()
+        assert ran and not any(cut.leaves_out(path) for path in ran)
+    assert torch.equal(unet(*arguments).sample, expected)
+
+
+def call_arguments(model: Model, seed: int) -> tuple[torch.Tensor, ...]:
+    g = torch.Generator().manual_seed(seed)
     sample = torch.randn(2, *model.latent_shape, generator=g)
-    prompt = torch.randn(2, model.prompt_length, model.text_width, generator=g)
-    t = torch.tensor(77)
-    kept: list[torch.Tensor] = []
-    hook = (
-        model.unet.up_blocks[-1]
-        .attentions[0]
-        .register_forward_hook(lambda _m, _a, out: kept.append(out[0]))
-    )
-    expected = model.unet(sample, t, prompt).sample
-    hook.remove()
-    told = {"encoder_hidden_states": prompt}
-    assert torch.equal(_shallow(model.unet, sample, t, told, kept[0], 0), expected)
+    prompt = torch.randn(2, *model.denoiser.conditions["prompt_embeds"], generator=g)
+    return sample, torch.tensor(77), prompt
 
 
-def test_a_skipped_call_runs_nothing_and_uses_the_last_prediction(model: StableDiffusion) -> None:
+def test_a_skipped_call_runs_nothing_and_uses_the_last_prediction(model: Model) -> None:
     calls = []
-    hook = model.unet.conv_in.register_forward_hook(lambda *_: calls.append(1))
+    hook = model.denoiser.module.conv_in.register_forward_hook(lambda *_: calls.append(1))
     run = eager(model, schedule("F..F"), start_noise(model))
     hook.remove()
     assert len(calls) == 2
@@ -127,7 +140,7 @@ def test_a_skipped_call_runs_nothing_and_uses_the_last_prediction(model: StableD
 
 
 def test_scores_compare_the_two_last_calls_that_ran(
-    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+    model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Zero until two predictions exist; skips neither count nor reset."""
     scores: list[np.ndarray] = []
@@ -139,7 +152,7 @@ def test_scores_compare_the_two_last_calls_that_ran(
         begin(self, score)
 
     monkeypatch.setattr(CallContext, "begin", recording)
-    last = model.unet.conv_out  # of full and shallow calls alike
+    last = model.denoiser.module.conv_out  # of full and shallow calls alike
     hook = last.register_forward_hook(lambda _m, _a, out: predictions.append(out.numpy()))
     prune = "ratio: 0.4, gamma: 1.5, alpha: 0.5"
     written = schedule("F.Fs.F", "branch: 0", prune)

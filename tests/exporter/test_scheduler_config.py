@@ -14,7 +14,7 @@ from models_for_tests import write_model
 
 from keepstep.exporter import models
 from keepstep.exporter.folder.model_folder import ModelFolder
-from keepstep.exporter.models import Checkpoint, StableDiffusion, StableDiffusionXL
+from keepstep.exporter.models import Checkpoint, stable_diffusion, stable_diffusion_xl
 from keepstep.exporter.models.scheduler_config import scheduler_config
 from keepstep.exporter.schedule.sampler import lower, scheduler_from
 from keepstep.exporter.schedule.schema import Sampler
@@ -68,7 +68,7 @@ def test_a_schedule_runs_the_scheduler_that_the_pipeline_would(
     name, settings = WRITTEN[written]
     # DDIM clips by default, which no fixed coefficients can do; its own config is left alone.
     overrides = {"clip_sample": False} if run == "DDIMScheduler" != name else {}
-    config = scheduler_config(checkpoint(tmp_path, name, settings), StableDiffusion.SCHEDULER)
+    config = scheduler_config(checkpoint(tmp_path, name, settings), stable_diffusion.MENDS)
     ours = lower(scheduler_from(config, Sampler(scheduler=run, steps=STEPS, **overrides)), STEPS)
     theirs = lower(of_pipeline(tmp_path, name, run, overrides), STEPS)
     assert ours.timesteps == theirs.timesteps
@@ -78,7 +78,7 @@ def test_a_schedule_runs_the_scheduler_that_the_pipeline_would(
 
 def test_sdxl_believes_what_the_config_says(tmp_path: Path) -> None:
     given = checkpoint(tmp_path, "PNDMScheduler", {"steps_offset": 0})
-    assert scheduler_config(given, StableDiffusionXL.SCHEDULER)["steps_offset"] == 0
+    assert scheduler_config(given, stable_diffusion_xl.FAMILY.mends)["steps_offset"] == 0
 
 
 @pytest.mark.parametrize(("version", "side"), [("0.8.1", 64), ("0.9.0", 16)])

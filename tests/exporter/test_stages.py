@@ -8,34 +8,33 @@ import torch
 from exporter.played import play, schedule
 
 from keepstep.exporter.check.reference import run_eagerly
-from keepstep.exporter.models import StableDiffusion
-from keepstep.exporter.pruning.level import pruned_level
-from keepstep.exporter.stages.factory import StageFactory, window_for
+from keepstep.exporter.models import Model
+from keepstep.exporter.stages.factory import StageFactory
 from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
 from keepstep.exporter.stages.time_tables import time_tables
+from keepstep.exporter.stages.variant import window_for
 
 # Float32 on both sides, in another order: about 1e-6 a step, and a few steps amplify it. With
 # pruning, selections are the same unless two cosines are as close as that.
 SAME = 1e-5
 
 
-def start_of(model: StableDiffusion, runs: int, seed: int = 4) -> dict[str, torch.Tensor]:
-    level = pruned_level(model.unet)
-    assert level
-    rows, columns = level.grid(*model.latent_shape[1:])
+def start_of(model: Model, runs: int, seed: int = 4) -> dict[str, torch.Tensor]:
+    grid = model.denoiser.tokens(*model.latent_shape[1:])
+    assert grid
     g = torch.Generator().manual_seed(seed)
-    text = (1, model.prompt_length, model.text_width)
+    text = (1, *model.denoiser.conditions["prompt_embeds"])
     return {
         "noise": torch.randn(1, *model.latent_shape, generator=g),
         "prompt_embeds": torch.randn(text, generator=g),
         "negative_prompt_embeds": torch.randn(text, generator=g),
         "guidance_scale": torch.tensor(3.0),
-        "selection_noise": torch.randn(runs, 1, rows * columns, generator=g),
+        "selection_noise": torch.randn(runs, 1, grid.rows * grid.columns, generator=g),
     }
 
 
 def assert_played_as_eager(
-    model: StableDiffusion, factory: StageFactory, calls: str, cache: str = "", prune: str = ""
+    model: Model, factory: StageFactory, calls: str, cache: str = "", prune: str = ""
 ) -> None:
     written = schedule(calls, cache, prune)
     start = start_of(model, sum(letter != "." for letter in calls))
@@ -53,7 +52,7 @@ def assert_played_as_eager(
 
 @pytest.mark.parametrize("cache", ["branch: 0", "branch: 1", "branch: 2", "module: mid_block"])
 def test_cached_and_skipped_calls_give_what_eager_gives(
-    model: StableDiffusion, factory: StageFactory, cache: str
+    model: Model, factory: StageFactory, cache: str
 ) -> None:
     assert_played_as_eager(model, factory, "Fs.sFss", cache)
 
@@ -66,32 +65,32 @@ def test_cached_and_skipped_calls_give_what_eager_gives(
     ],
 )
 def test_pruned_calls_give_what_eager_gives(
-    model: StableDiffusion, factory: StageFactory, prune: str
+    model: Model, factory: StageFactory, prune: str
 ) -> None:
     assert_played_as_eager(model, factory, "F.sFs", "branch: 0", prune)
 
 
 @pytest.mark.parametrize("cache", ["branch: 0", "branch: 1", "module: up_blocks.2.attentions.0"])
 def test_a_selection_shared_within_a_call_is_that_of_the_first_block_that_the_call_runs(
-    model: StableDiffusion, factory: StageFactory, cache: str
+    model: Model, factory: StageFactory, cache: str
 ) -> None:
     assert_played_as_eager(model, factory, "FFsF", cache, "ratio: 0.5, similarity: call")
 
 
-def test_latents_need_not_be_square(wide_model: StableDiffusion) -> None:
+def test_latents_need_not_be_square(wide_model: Model) -> None:
     prune = "ratio: 0.4, patch: 4, alpha: 0.5"
     assert_played_as_eager(wide_model, StageFactory(wide_model, 1), "Fs.F", "branch: 0", prune)
 
 
 def test_two_layers_a_level_and_velocities_give_what_eager_gives(
-    v_prediction_model: StableDiffusion,
+    v_prediction_model: Model,
 ) -> None:
     factory = StageFactory(v_prediction_model, 1)
     assert_played_as_eager(v_prediction_model, factory, "Fs.F", "branch: 1")
 
 
 def test_a_model_without_attention_at_the_top_gives_what_eager_gives(
-    plain_top_model: StableDiffusion,
+    plain_top_model: Model,
 ) -> None:
     assert_played_as_eager(plain_top_model, StageFactory(plain_top_model, 1), "Fs.F", "branch: 0")
 
@@ -105,7 +104,7 @@ def test_a_model_without_attention_at_the_top_gives_what_eager_gives(
     ],
 )
 def test_tokens_pruned_below_the_latents_own_resolution_give_what_eager_gives(
-    plain_top_model: StableDiffusion, cache: str, prune: str
+    plain_top_model: Model, cache: str, prune: str
 ) -> None:
     factory = StageFactory(plain_top_model, 1)
     assert_played_as_eager(plain_top_model, factory, "FFsF", cache, prune)
@@ -117,13 +116,14 @@ def test_a_window_holds_all_predictions_and_its_length_is_shared(runs: int, wind
 
 
 def test_timestep_tables_have_the_rows_of_each_call_one_after_the_other(
-    model: StableDiffusion, factory: StageFactory
+    model: Model, factory: StageFactory
 ) -> None:
     stage = onnx_from_subgraph("time", factory.time().subgraph)
     read = model.checkpoint.tensor
     tables = time_tables(stage, read, (1.0, 500.0))
     singles = [time_tables(stage, read, (t,)) for t in (1.0, 500.0)]
-    resnets = sum(name.endswith("time_emb_proj") for name, _ in model.unet.named_modules())
+    modules = model.denoiser.module.named_modules()
+    resnets = sum(name.endswith("time_emb_proj") for name, _ in modules)
     assert len(tables) == resnets
     for name, table in tables.items():
         rows = len(table) // 2

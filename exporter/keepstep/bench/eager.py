@@ -26,7 +26,7 @@ from .cells import Run
 from .setting import Setting
 
 if TYPE_CHECKING:
-    from keepstep.exporter.models import StableDiffusion
+    from keepstep.exporter.models import Model
 
 EAGER, COMPILED = "eager", "torch.compile"
 MODE = "reduce-overhead"  # of torch.compile: with CUDA graphs
@@ -63,12 +63,11 @@ class EagerModel:
         return self.place.device != "cpu"
 
     @cached_property
-    def modules(self) -> StableDiffusion:
+    def modules(self) -> Model:
         """The modules where they run. Raises `ModelError`, and `InputError` for another model."""
         import torch
 
         from keepstep.exporter import models
-        from keepstep.exporter.check.reference import placed
 
         plan = self._bundle.plan(self._bundle.plans[0])
         _, height, width, _ = plan.values["image"].type.shape
@@ -82,15 +81,16 @@ class EagerModel:
                 f"was made of a {expected[0]} one with {list(expected[1])}: give the folder that "
                 "was exported"
             )
-        return placed(model, self.place.device, getattr(torch, self.place.dtype))
+        return model.placed(self.place.device, getattr(torch, self.place.dtype))
 
     @cached_property
-    def compiled(self) -> StableDiffusion:
-        """The same, its UNet compiled by PyTorch when it is first run."""
+    def compiled(self) -> Model:
+        """The same, its network compiled by PyTorch when it is first run."""
         import torch
 
-        unet: Any = torch.compile(self.modules.unet, mode=MODE)
-        return replace(self.modules, unet=unet)
+        model = self.modules
+        network: Any = torch.compile(model.denoiser.module, mode=MODE)
+        return replace(model, denoiser=replace(model.denoiser, module=network))
 
     def clock(self) -> float:
         """Seconds, when all that was started is done."""
@@ -103,13 +103,13 @@ class EagerModel:
     def weight_bytes(self) -> int:
         """Of all modules."""
         model = self.modules
-        modules = (model.unet, model.vae, *model.text_encoders.values())
+        modules = (model.denoiser.module, model.autoencoder.module, model.text.stage)
         return sum(p.numel() * p.element_size() for m in modules for p in m.parameters())
 
 
 @dataclass
 class EagerCell:
-    """The schedule of a plan, run by PyTorch; `how` says whether its UNet is compiled."""
+    """The schedule of a plan, run by PyTorch; `how` says whether its network is compiled."""
 
     bundle: Bundle
     plan: str

@@ -19,17 +19,17 @@ from .check.golden import golden_calls, golden_inputs
 from .check.recorded_run import EagerCalls, golden_run, record_run, without_network
 from .errors import ExportError
 from .folder.content import Content
-from .graph.extract import Subgraph
 from .graph.precision import all_nodes, nodes_of_kinds
-from .models import StableDiffusion
+from .models import Model
 from .models.checkpoint import FLOATS
-from .plan.drafts import Draft, plan_of, stages_of
+from .plan.drafts import Draft, plan_of
 from .plan.lowering import lower_schedule
 from .request import ExportRequest
 from .settings import SETTINGS_FILE, settings_text
 from .stages.compiled import CompiledStage, EmbeddedWeights, Precision, StageCompiler
-from .stages.factory import StageFactory, StageId, is_half
+from .stages.factory import StageFactory
 from .stages.onnx_from_trace import tensor_type
+from .stages.spec import StageSpec
 from .stages.time_tables import time_tables
 from .stages.weights import write_weights
 from .store.bundle_writer import WEIGHTS_FILE, BundleContent, save_arrays, schedule_path
@@ -65,26 +65,24 @@ class _Compilation:
         self.cache = cache
         self.model = models.load(content.folder, request.height, request.width, weights=False)
         self.factories = {g: StageFactory(self.model, request.batch, g) for g in (True, False)}
-        self.compiler = StageCompiler(self.factories, cache)
+        self.compiler = StageCompiler(cache)
         lowered = [
             lower_schedule(self.model, self.factories[self.model.is_guided(s)], s)
             for s in request.schedules
         ]
-        self.wanted = list(dict.fromkeys(s for e in lowered for s in stages_of(e).values()))
+        self.wanted = list(dict.fromkeys(s for e in lowered for s in e.stages.values()))
         self.work = Work(_tasks(request, self.wanted), report)
         self.work.start("convert time")
         # The timestep tables are the same with and without guidance: any run's trace will do.
-        time = self.compiler.convert(
-            StageId("time", guided=lowered[0].guided), Precision("float32")
-        )
+        factory = self.factories[lowered[0].guided]
+        time = self.compiler.convert(factory.time(), Precision("float32")).code
         read = self.model.checkpoint.tensor
         self.drafts = [
             Draft(
                 entry=entry,
-                stages=stages_of(entry),
                 tables=time_tables(time, read, entry.sampler.timesteps),
                 inputs=golden_inputs(self.model, entry, request.batch),
-                ranges=self.model.ranges,
+                ranges=self.model.text.ranges,
             )
             for entry in lowered
         ]
@@ -96,8 +94,13 @@ class _Compilation:
         compiled = self.compiled
         plans, constants = {}, {}
         for draft in self.drafts:
-            own = {name: compiled[stage].stage for name, stage in draft.stages.items()}
-            plans[draft.name], constants[draft.name] = plan_of(draft, own, self.weights)
+            own = {name: compiled[stage] for name, stage in draft.entry.stages.items()}
+            plans[draft.name], constants[draft.name] = plan_of(
+                draft,
+                {name: stage.stage for name, stage in own.items()},
+                {name: stage.converted.ports for name, stage in own.items()},
+                self.weights,
+            )
             if any(builder.backend != "onnxruntime" for builder in request.builders):
                 check_alignment(plans[draft.name])  # better told now than by the player
         golden = {
@@ -152,24 +155,22 @@ class _Compilation:
         dtype = FLOATS[request.dtype]
         kept = {stage: self._asked_for(stage) for stage in self.wanted}
         for draft, calibration in zip(self.drafts, self.calibrations, strict=False):
-            check_boundaries(calibration, is_half, dtype)
-            for name, stage in draft.stages.items():
-                source = partial(self._subgraph, stage)
-                large = out_of_range(source, calibration.ranges[name], dtype)
+            check_boundaries(calibration, dtype)
+            for name, stage in draft.entry.stages.items():
+                large = out_of_range(stage, calibration.ranges[name], dtype)
                 kept[stage] |= large
         return Precision(request.dtype, kept)
 
-    def _asked_for(self, stage: StageId) -> set[str]:
+    def _asked_for(self, stage: StageSpec) -> set[str]:
         """Nodes of a stage that the user wants in float32."""
         asked = set(self.request.float32)
         if not asked:
             return set()  # nothing has to be traced to know that
-        subgraph = self._subgraph(stage)
-        whole = bool(asked & {stage.part, stage.variant.kind if stage.variant else stage.part})
-        return nodes_of_kinds(subgraph, asked) if not whole else all_nodes(subgraph)
+        whole = asked & stage.kinds
+        return all_nodes(stage.subgraph) if whole else nodes_of_kinds(stage.subgraph, asked)
 
     @cached_property
-    def compiled(self) -> dict[StageId, CompiledStage]:
+    def compiled(self) -> dict[StageSpec, CompiledStage]:
         """Every stage with its engines."""
         embedded = None
         if self.request.embedded:
@@ -178,38 +179,35 @@ class _Compilation:
         precision = self.precision
         for stage in self.wanted:
             self.work.start(f"convert {stage.name}")
-            code = self.compiler.convert(stage, precision)
+            converted = self.compiler.convert(stage, precision)
             self.work.start(f"build {stage.name}")
-            compiled[stage] = self.compiler.build(code, self.request.builders, embedded)
+            compiled[stage] = self.compiler.build(converted, self.request.builders, embedded)
         return compiled
 
     @cached_property
     def weights(self) -> dict[str, TensorType]:
         """Type of every weight that some stage takes."""
-        return {n: k for c in self.compiled.values() for n, k in c.code.weights.items()}
-
-    def _subgraph(self, stage: StageId) -> Subgraph:
-        return self.factories[stage.guided].source(stage).subgraph
+        codes = [stage.converted.code for stage in self.compiled.values()]
+        return {name: type_ for code in codes for name, type_ in code.weights.items()}
 
     def _calibrate(self, draft: Draft) -> Calibration:
         """Run every stage once in float32, unless that has been done for the same checkpoint."""
         self.work.start(f"calibrate {draft.name}")
 
         def make(folder: Path) -> Files:
-            subgraphs = {name: self._subgraph(stage) for name, stage in draft.stages.items()}
+            traced = {name: stage.traced for name, stage in draft.entry.stages.items()}
             signatures = {
                 name: Stage(
-                    inputs={n: tensor_type(t) for n, t in subgraph.inputs.items()},
-                    outputs={n: tensor_type(t) for n, t in subgraph.outputs.items()},
+                    inputs={n: tensor_type(t) for n, t in each.subgraph.inputs.items()},
+                    outputs={n: tensor_type(t) for n, t in each.subgraph.outputs.items()},
                     engines={},
                 )
-                for name, subgraph in subgraphs.items()
+                for name, each in traced.items()
             }
-            plan, constants = plan_of(draft, signatures, {})
+            ports = {name: each.ports for name, each in traced.items()}
+            plan, constants = plan_of(draft, signatures, ports, {})
             read = self.model.checkpoint.tensor
-            calibration = calibrate(
-                plan, constants, subgraphs, draft.inputs, read, self.work.within
-            )
+            calibration = calibrate(plan, constants, traced, draft.inputs, read, self.work.within)
             return write_calibration(calibration, folder)
 
         about = {"schedule": draft.name}
@@ -231,7 +229,7 @@ class _Compilation:
         return outputs
 
     @cached_property
-    def _loaded(self) -> StableDiffusion:
+    def _loaded(self) -> Model:
         """The model with its weights, to be run."""
         return models.load(self.checkpoint.folder, self.request.height, self.request.width)
 
@@ -241,9 +239,7 @@ class _Compilation:
             {
                 "checkpoint": self.checkpoint.sha256,
                 "schedule": draft.entry.schedule.to_yaml(),
-                "stages": [
-                    self.factories[stage.guided].identity(stage) for stage in draft.stages.values()
-                ],
+                "stages": [stage.identity for stage in draft.entry.stages.values()],
                 "toolchain": dict(toolchain()),
             }
         )
@@ -276,17 +272,15 @@ class _Compilation:
         return entry.files[WEIGHTS_FILE]
 
 
-def _tasks(request: ExportRequest, stages: Sequence[StageId]) -> list[Task]:
+def _tasks(request: ExportRequest, stages: Sequence[StageSpec]) -> list[Task]:
     """What is to be done, in order; costs are those of a large UNet, in seconds or so."""
     names = [schedule.name for schedule in request.schedules]
     tasks = [Task("convert time", 8)]
     if request.verify != "none":
         tasks += [Task(f"calibrate {name}", 30) for name in names]
     for stage in stages:
-        network = stage.variant
-        cost = 8 if network is None or network.kind == "shallow" else 30
-        tasks.append(Task(f"convert {stage.name}", cost))
-        tasks.append(Task(f"build {stage.name}", cost // 4))
+        tasks.append(Task(f"convert {stage.name}", stage.cost))
+        tasks.append(Task(f"build {stage.name}", stage.cost // 4))
     if request.verify == "run":
         tasks += [Task(f"run {name} eagerly", 300) for name in names]
     return [*tasks, Task("write the weights", 10)]
@@ -296,13 +290,11 @@ def _prefixed(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.nda
     return {f"{prefix}.{name}": array for name, array in arrays.items()}
 
 
-def _tokenizers(model: StableDiffusion) -> tuple[dict[str, Tokenizer], dict[str, bytes]]:
+def _tokenizers(model: Model) -> tuple[dict[str, Tokenizer], dict[str, bytes]]:
     """Each tokenizer as one file of the light `tokenizers` package."""
     tokenizers, texts = {}, {}
-    for (name, tokenizer), folder in zip(
-        model.tokenizers.items(), model.TOKENIZERS.values(), strict=True
-    ):
-        path = f"{folder}/tokenizer.json"
+    for name, tokenizer in model.text.tokenizers.items():
+        path = f"{model.text.folders[name]}/tokenizer.json"
         texts[path] = tokenizer.backend_tokenizer.to_str().encode()
-        tokenizers[name] = Tokenizer(path, model.prompt_length, int(tokenizer.pad_token_id))
+        tokenizers[name] = Tokenizer(path, model.text.length, int(tokenizer.pad_token_id))
     return tokenizers, texts

@@ -25,7 +25,8 @@ def write_calibration(calibration: Calibration, folder: Path) -> Files:
         for tensor, array in outputs.items()
     }
     save_arrays(folder / OUTPUTS, arrays)
-    return {OUTPUTS: folder / OUTPUTS, RANGES: json.dumps(calibration.ranges).encode()}
+    ranges = {"stages": calibration.ranges, "handed_on": calibration.handed_on}
+    return {OUTPUTS: folder / OUTPUTS, RANGES: json.dumps(ranges).encode()}
 
 
 def read_calibration(files: Mapping[str, Blob]) -> Calibration:
@@ -34,4 +35,5 @@ def read_calibration(files: Mapping[str, Blob]) -> Calibration:
     for name, array in load_file(files[OUTPUTS].path).items():
         call, _, tensor = name.partition(".")
         outputs[int(call)][tensor] = array
-    return Calibration(outputs, json.loads(files[RANGES].path.read_bytes()))
+    ranges = json.loads(files[RANGES].path.read_bytes())
+    return Calibration(outputs, ranges["stages"], ranges["handed_on"])

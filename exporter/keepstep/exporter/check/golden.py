@@ -15,9 +15,10 @@ import torch
 
 from keepstep.runtime.format.plan import Plan
 
-from ..models import StableDiffusion, of_guidance
+from ..methods.registry import examples_of
+from ..models import Model
+from ..models.guidance import SCALE
 from ..plan.lowering import LoweredSchedule
-from ..pruning.level import pruned_level
 from .calibration import Calibration
 from .reference import Network, run_eagerly
 
@@ -26,25 +27,17 @@ GUIDANCE_SCALE = 5.0
 SEED = 2
 
 
-def golden_inputs(
-    model: StableDiffusion, entry: LoweredSchedule, batch: int
-) -> dict[str, np.ndarray]:
+def golden_inputs(model: Model, entry: LoweredSchedule, batch: int) -> dict[str, np.ndarray]:
     """Everything that a plan of `entry` is given, but the conditions that are no text."""
-    generator = torch.Generator().manual_seed(SEED)
-    c, h, w = model.latent_shape
+    generator, guided = torch.Generator().manual_seed(SEED), entry.guided
+    latents = (batch, *model.latent_shape)
     inputs = {
-        "noise": torch.randn(batch, c, h, w, generator=generator),
-        "guidance_scale": torch.tensor(GUIDANCE_SCALE),
-        **model.text_inputs([PROMPT] * batch, [""] * batch),
-        **model.sizes(batch),
+        "noise": torch.randn(latents, generator=generator),
+        **({SCALE: torch.tensor(GUIDANCE_SCALE)} if guided else {}),
+        **model.text.inputs([PROMPT] * batch, [""] * batch, guided),
+        **model.told_sizes(batch, guided),
+        **examples_of(model.denoiser, entry.calls_that_run, latents, generator),
     }
-    inputs = of_guidance(inputs, entry.guided)
-    if any(variant.prune and variant.prune.alpha for variant in entry.variants):
-        level = pruned_level(model.unet)
-        assert level
-        rows, columns = level.grid(h, w)
-        shape = (len(entry.variants), batch, rows * columns)
-        inputs["selection_noise"] = torch.randn(shape, generator=generator)
     if entry.sampler.from_image:
         picture = (batch, model.height, model.width, 3)
         inputs["init_image"] = torch.randint(
@@ -67,7 +60,7 @@ def golden_calls(calibration: Calibration, plan: Plan) -> dict[str, np.ndarray]:
 
 
 def golden_outputs(
-    model: StableDiffusion,
+    model: Model,
     entry: LoweredSchedule,
     inputs: Mapping[str, np.ndarray],
     progress: Callable[[int, int], None],

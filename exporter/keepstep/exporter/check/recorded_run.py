@@ -16,12 +16,12 @@ from torch import Tensor
 
 from keepstep.runtime.format.plan import Plan
 
-from ..models import StableDiffusion
+from ..methods import SELECTION
+from ..methods.attach import CallContext
+from ..methods.dato import Selection, TokenCounts
+from ..methods.marks import marks_of, selection_of, slack_of
+from ..models import Model
 from ..plan.lowering import LoweredSchedule
-from ..pruning import SELECTION
-from ..pruning.attach import CallContext
-from ..pruning.dato import Selection, TokenCounts
-from ..pruning.marks import marks_of, selection_of, slack_of
 from ..schedule.schema import Call, Prune, Schedule
 from .golden import golden_outputs
 from .reference import Network, Told
@@ -65,7 +65,7 @@ class _Watched(CallContext):
 class Recorder(Network):
     """The network of a model, which keeps what each of its calls gives."""
 
-    def __init__(self, model: StableDiffusion, schedule: Schedule, batch: int) -> None:
+    def __init__(self, model: Model, schedule: Schedule, batch: int) -> None:
         super().__init__(model, schedule)
         self.calls: dict[int, EagerCall] = {}  # by their numbers among those that run
         self._batch = batch
@@ -96,7 +96,7 @@ class _Rerun(Recorder):
 
     def __init__(
         self,
-        model: StableDiffusion,
+        model: Model,
         schedule: Schedule,
         recorded: Mapping[int, np.ndarray],
         told: Mapping[int, Marks],
@@ -115,7 +115,7 @@ class _Rerun(Recorder):
 
 
 def record_run(
-    model: StableDiffusion,
+    model: Model,
     entry: LoweredSchedule,
     inputs: Mapping[str, np.ndarray],
     progress: Callable[[int, int], None],
@@ -164,7 +164,7 @@ class EagerCalls:
 
     def __init__(
         self,
-        load: Callable[[], StableDiffusion],
+        load: Callable[[], Model],
         entry: LoweredSchedule,
         inputs: Mapping[str, np.ndarray],
     ) -> None:

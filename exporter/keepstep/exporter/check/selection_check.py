@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..pruning import SELECTION
+from ..methods import SELECTION
 
 Marks = Mapping[str, np.ndarray]  # tensor → (b, N), int32
 

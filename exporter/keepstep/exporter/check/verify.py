@@ -18,7 +18,7 @@ from keepstep.runtime.backends import Session, backend
 from keepstep.runtime.floats import widened
 from keepstep.runtime.format.plan import Plan
 
-from ..pruning import SELECTION
+from ..methods import SELECTION
 from .selection_check import Finding, Marks, compare, judge, miscounted
 from .values import put, rows, start_values
 from .verdict import CallVerdict, RunVerdict, Verdict, badness

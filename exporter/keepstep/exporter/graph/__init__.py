@@ -2,7 +2,6 @@
 
 trace        a torch module becomes a graph whose inputs are arguments and weights alike
 dependencies which inputs each traced node depends on
-cut          the node at which full and shallow calls part
 hoist        what depends on the prompt or the timestep alone leaves the loop
 extract      a subgraph from chosen outputs back to chosen inputs: slicing and hoisting alike
 precision    what computes in half precision, and what stays in float32

@@ -13,6 +13,35 @@ from ..folder.small_json import AGAIN
 MOST_PIXELS = 16384  # a side of the picture
 
 
+def picture_size(
+    height: int | None,
+    width: int | None,
+    native: object,
+    factor: int,
+    unit: int,
+    where: str,
+) -> tuple[int, int]:
+    """Height and width of the picture in pixels, as asked for or as the UNet was trained.
+
+    native   `sample_size` of the UNet
+    factor   pixels a side of each latent
+    unit     of which both must be multiples
+    """
+    h, w = native_size(native, f"{where}/unet")
+    asked = {"height": height or h * factor, "width": width or w * factor}
+    for name, size in asked.items():
+        if size == 0:
+            raise ModelError(
+                f"{where}/unet: config.json has no sample_size: give --height and --width"
+            )
+        if not 0 < size <= MOST_PIXELS or size % unit:
+            raise ModelError(
+                f"{name} {size} does not fit {where}: give a multiple of {unit} pixels "
+                f"up to {MOST_PIXELS}"
+            )
+    return asked["height"], asked["width"]
+
+
 def native_size(sample_size: object, where: str) -> tuple[int, int]:
     """Height and width of the latents that a UNet was trained for; 0 where that is not said."""
     if sample_size is None:
@@ -62,6 +91,17 @@ def prompt_length(tokenizers: Mapping[str, Any], encoders: Mapping[str, Any], wh
     return lengths[0]
 
 
+def check_text(
+    unet: Mapping[str, Any],
+    tokenizers: Mapping[str, Any],
+    encoders: Mapping[str, Any],
+    where: str,
+) -> None:
+    """Refuse text encoders that fit neither the UNet nor their tokenizers."""
+    check_widths(unet, encoders, where)
+    check_tokenizers(tokenizers, encoders, where)
+
+
 def check_tokenizers(
     tokenizers: Mapping[str, Any], encoders: Mapping[str, Any], where: str
 ) -> None:
@@ -80,6 +120,32 @@ def check_tokenizers(
                 f"{where}: the tokenizer has no pad_token, so short prompts cannot be filled up: "
                 "name one in tokenizer_config.json"
             )
+
+
+def check_unet(
+    unet: Any, vae: Mapping[str, Any], added: str | None, family: str, where: str
+) -> None:
+    """Refuse what has a family's parts but takes more than prompt, latents and timestep.
+
+    added   what is added to the UNet's time embedding in this family
+    """
+    channels = {unet.in_channels, unet.out_channels, vae["latent_channels"]}
+    extras = {
+        name: unet.get(name)
+        for name in ("class_embed_type", "encoder_hid_dim_type", "time_cond_proj_dim")
+        if unet.get(name) is not None
+    }
+    if unet.addition_embed_type != added:
+        extras["addition_embed_type"] = unet.addition_embed_type
+    if len(channels) > 1:
+        extras["in_channels"] = unet.in_channels
+    if extras:
+        found = ", ".join(f"{name} {value}" for name, value in extras.items())
+        raise ModelError(
+            f"{where}/unet: {found}: expected a {family} text-to-image network; "
+            "inpainting, upscaling and guidance-distilled ones are not supported"
+        )
+    check_parts(unet, vae, where)
 
 
 def check_parts(unet: Mapping[str, Any], vae: Mapping[str, Any], where: str) -> None:

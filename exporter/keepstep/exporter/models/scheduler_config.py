@@ -15,7 +15,23 @@ import diffusers
 from ..errors import ModelError
 from ..folder.hub import brief, quiet
 from ..schedule.sampler import is_scheduler
+from ..schedule.schema import Guidance
 from .checkpoint import Checkpoint
+
+# Schedulers that only checkpoints distilled for few steps, guidance included, come with.
+_OF_DISTILLED = ("LCMScheduler", "TCDScheduler")
+
+
+def guidances_of(checkpoint: Checkpoint) -> tuple[Guidance, ...]:
+    """What runs of a checkpoint can have, first what they have where a schedule says nothing.
+
+    A distilled checkpoint has none there.
+    """
+    index = checkpoint.index
+    _, scheduler = index.get("scheduler") or (None, None)
+    if index.get("is_distilled") or scheduler in _OF_DISTILLED:
+        return ("none", "classifier-free")
+    return ("classifier-free", "none")
 
 
 def scheduler_config(checkpoint: Checkpoint, mends: Mapping[str, object]) -> Mapping[str, Any]:

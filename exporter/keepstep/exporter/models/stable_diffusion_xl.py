@@ -2,98 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
-import torch
-from diffusers import UNet2DConditionModel
-from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTextModelWithProjection
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-from ..errors import ModelError
-from .modules import LatentScale, TwoTextEncoders
-from .stable_diffusion import StableDiffusion
+from .autoencoder import Autoencoder, LatentScale
+from .checkpoint import Checkpoint
+from .config_checks import check_text, check_unet, picture_size, text_width
+from .family import Family, Model
+from .scheduler_config import guidances_of
+from .stable_diffusion import has_unet_and
+from .text import Text, TwoTextEncoders
+from .unet import UNet
 
-SIZES = 6  # original height and width, crop top and left, target height and width
+NAME = "stable-diffusion-xl"
+ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+FOLDERS = {"token_ids": "tokenizer", "token_ids_2": "tokenizer_2"}
 
 
-@dataclass(frozen=True)
-class StableDiffusionXL(StableDiffusion):
-    """An SDXL checkpoint at one picture size."""
+def fits(index: Mapping[str, Any]) -> bool:
+    """Whether a model_index.json is of this family."""
+    return has_unet_and(index, ENCODERS)
 
-    family: ClassVar[str] = "stable-diffusion-xl"
-    TEXT: ClassVar[Mapping[str, Any]] = {
-        "text_encoder": CLIPTextModel,
-        "text_encoder_2": CLIPTextModelWithProjection,
+
+def load(
+    checkpoint: Checkpoint,
+    height: int | None,
+    width: int | None,
+    module: Callable[[Any, str], Any],
+) -> Model:
+    """The model; its size defaults to what the UNet says."""
+    where = checkpoint.name
+    unet, vae = module(UNet2DConditionModel, "unet"), module(AutoencoderKL, "vae")
+    encoders = {part: module(cls, part) for part, cls in ENCODERS.items()}
+    tokenizers = {n: checkpoint.tokenizer(CLIPTokenizer, part) for n, part in FOLDERS.items()}
+    text = Text(
+        stage=TwoTextEncoders(*encoders.values()),
+        encoders=encoders,
+        tokenizers=tokenizers,
+        folders=FOLDERS,
+        outputs=("prompt_embeds", "pooled_prompt_embeds"),
+        where=where,
+        # The default is that of `StableDiffusionXLPipeline`.
+        tells_empty=bool(checkpoint.index.get("force_zeros_for_empty_prompt", True)),
+    )
+    scale = LatentScale.with_statistics(vae.config, f"{where}/vae")
+    autoencoder = Autoencoder(vae, scale)
+    check_unet(unet.config, vae.config, "text_time", NAME, where)
+    unit = autoencoder.factor * 2 ** (len(unet.config.block_out_channels) - 1)
+    native: object = unet.config.sample_size
+    h, w = picture_size(height, width, native, autoencoder.factor, unit, where)
+    check_text(unet.config, text.tokenizers, text.encoders, where)
+    # Original height and width, crop top and left, target height and width: an uncropped picture.
+    sizes = {"time_ids": tuple(float(size) for size in (h, w, 0, 0, h, w))}
+    pooled: Any = encoders["text_encoder_2"].config.projection_dim
+    conditions = {
+        "prompt_embeds": (
+            text.length,
+            text_width(unet.config.cross_attention_dim, f"{where}/unet"),
+        ),
+        "pooled_prompt_embeds": (int(pooled),),
+        "time_ids": (len(sizes["time_ids"]),),
     }
-    TOKENIZERS: ClassVar[Mapping[str, str]] = {
-        "token_ids": "tokenizer",
-        "token_ids_2": "tokenizer_2",
-    }
-    ADDED: ClassVar[str | None] = "text_time"
-    SCHEDULER: ClassVar[Mapping[str, object]] = {}
+    model = Model(
+        family=NAME,
+        checkpoint=checkpoint,
+        denoiser=UNet(unet, conditions),
+        text=text,
+        autoencoder=autoencoder,
+        height=h,
+        width=w,
+        guidances=guidances_of(checkpoint),
+        sizes=sizes,
+    )
+    _ = model.scheduler_config  # refused now, not when a schedule is lowered
+    return model
 
-    @property
-    def zero_without_negative(self) -> bool:
-        """Whether no negative prompt means zeros, and not the embedding of an empty one.
 
-        The default is that of `StableDiffusionXLPipeline`.
-        """
-        return bool(self.checkpoint.index.get("force_zeros_for_empty_prompt", True))
-
-    @property
-    def latent_scale(self) -> LatentScale:
-        """With the VAE's statistics where it has both, as `StableDiffusionXLPipeline` has it."""
-        scale, config = super().latent_scale, self.vae.config
-        statistics = [config.get("latents_mean"), config.get("latents_std")]
-        if None in statistics:
-            return scale
-        channels = config.latent_channels
-        for name, numbers in zip(("latents_mean", "latents_std"), statistics, strict=True):
-            if len(numbers) != channels:
-                raise ModelError(
-                    f"{self.name}/vae: {name} has {len(numbers)} numbers, expected one for each "
-                    f"of the {channels} channels of its latents: mend the config"
-                )
-        mean, std = (tuple(map(float, numbers)) for numbers in statistics)
-        return LatentScale(scale.factor, mean, std)
-
-    @classmethod
-    def _native_size(cls, unet: UNet2DConditionModel) -> Any:
-        """What the config says: its pipeline does not doubt it."""
-        return unet.config.sample_size
-
-    def text_inputs(
-        self, prompts: list[str], negative_prompts: list[str] | None
-    ) -> dict[str, Tensor]:
-        """Token ids, and whether there are negative prompts where that makes a difference."""
-        inputs = super().text_inputs(prompts, negative_prompts)
-        if self.zero_without_negative:
-            given = torch.full((len(prompts),), negative_prompts is not None)
-            inputs["negative_prompt_given"] = given
-        return inputs
-
-    def text_stage(self) -> tuple[nn.Module, tuple[str, ...]]:
-        """Both encoders: embeddings of the tokens, and pooled ones of the prompts."""
-        encoders = (self.text_encoders["text_encoder"], self.text_encoders["text_encoder_2"])
-        return TwoTextEncoders(*encoders), tuple(self._embeddings(1))
-
-    def conditions(self, batch: int) -> Mapping[str, tuple[int, ...]]:
-        """Embeddings, and the sizes that the network was trained to be told."""
-        sizes = (batch, SIZES)
-        return self._embeddings(batch) | {"time_ids": sizes, "negative_time_ids": sizes}
-
-    def sizes(self, batch: int) -> dict[str, Tensor]:
-        """An uncropped picture of this size."""
-        size = torch.tensor([[self.height, self.width, 0, 0, self.height, self.width]])
-        ids = size.float().repeat(batch, 1)
-        return {"time_ids": ids, "negative_time_ids": ids.clone()}
-
-    def _embeddings(self, batch: int) -> dict[str, tuple[int, ...]]:
-        config: Any = self.text_encoders["text_encoder_2"].config
-        pooled = (batch, int(config.projection_dim))
-        return super()._embeddings(batch) | {
-            "pooled_prompt_embeds": pooled,
-            "negative_pooled_prompt_embeds": pooled,
-        }
+FAMILY = Family(NAME, fits, load)

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from keepstep.runtime.format.plan import Plan, Stage, Step, TensorType
 
-from ..stages.factory import StageId
+from ..methods.port import Port
+from ..methods.registry import constants_of
+from ..schedule.sampler import LoweredSampler
 from ..store.bundle_writer import WEIGHTS_FILE, constants_path
 from .lowering import LoweredSchedule
-from .program import NetworkCall, Program, build_plan, score_weights
+from .program import Program, build_plan
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A schedule on its way to a plan."""
+    """A schedule on its way to a plan.
+
+    tables   what the network takes from the timestep: float32, a block of rows a call
+    inputs   golden ones
+    ranges   of inputs, lowest and highest
+    """
 
     entry: LoweredSchedule
-    stages: Mapping[str, StageId]  # by their names within the plan, in order of their first call
-    tables: Mapping[str, np.ndarray]  # float32
-    inputs: Mapping[str, np.ndarray]  # golden
-    ranges: Mapping[str, tuple[float, float]]  # of inputs, lowest and highest
+    tables: Mapping[str, np.ndarray]
+    inputs: Mapping[str, np.ndarray]
+    ranges: Mapping[str, tuple[float, float]]
 
     @property
     def name(self) -> str:
@@ -31,40 +37,47 @@ class Draft:
         return self.entry.schedule.name
 
 
-def stages_of(entry: LoweredSchedule) -> dict[str, StageId]:
-    """The stages of a plan, in the order in which they first run, by their names in it."""
-    parts = ["text", "prompt", *(["encode"] if entry.sampler.from_image else [])]
-    stages = [
-        *(StageId(part) for part in parts),
-        *(StageId("network", variant=variant) for variant in dict.fromkeys(entry.variants)),
-        StageId("decode", window=entry.window),
-    ]
-    return {stage.name: replace(stage, guided=entry.guided) for stage in stages}
-
-
 def plan_of(
-    draft: Draft, stages: Mapping[str, Stage], weights: Mapping[str, TensorType]
+    draft: Draft,
+    stages: Mapping[str, Stage],
+    ports: Mapping[str, Mapping[str, Port]],
+    weights: Mapping[str, TensorType],
 ) -> tuple[Plan, dict[str, np.ndarray]]:
     """The plan, and the arrays of its constants.
 
-    stages    by their names in the plan
-    weights   type of every weight that these take
+    stages, ports   by their names in the plan
+    weights         type of every weight that these take
     """
     entry = draft.entry
+    window = entry.variants[0].window
     program = Program(
         name=draft.name,
         stages=stages,
-        calls=[
-            NetworkCall(k, variant.name, score_weights(entry.calls[k], run))
-            for run, (k, variant) in enumerate(zip(entry.running, entry.variants, strict=True))
-        ],
-        sampler=entry.sampler,
+        ports=ports,
+        launches=entry.launches,
+        runs=len(entry.running),
         steps=[
             Step(call.kind, t, kept)
             for call, t, kept in zip(entry.calls, entry.timesteps, entry.kept, strict=True)
         ],
-        tables=draft.tables,
+        constants={
+            "coef": coefficients(entry.sampler, window),
+            **constants_of([entry.calls[k] for k in entry.running]),
+            **draft.tables,
+        },
         weights=weights,
         ranges=draft.ranges,
     )
     return build_plan(program, constants_path(program.name), WEIGHTS_FILE)
+
+
+def coefficients(sampler: LoweredSampler, window: int) -> np.ndarray:
+    """A row (1 + window) for each call and for the decoder: the start noise's coefficient, then
+    the newest prediction's first."""
+    runs = len(sampler.timesteps)
+    coef = np.zeros((runs + 1, 1 + window), np.float32)
+    for run, row in enumerate([*sampler.inputs, sampler.result]):
+        coef[run, 0] = row[0]
+        known = sampler.starts + run  # of the basis, before this call
+        coef[run, 1:known] = row[known - 1 : 0 : -1]
+    return coef

@@ -5,26 +5,42 @@ Everything that can be refused is refused here, before anything slow is done.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..models import StableDiffusion
+from ..models.family import Model
 from ..schedule.fold_skips import fold_skips
 from ..schedule.sampler import LoweredSampler, lower, scheduler_from
 from ..schedule.schema import Call, Schedule
-from ..stages.factory import NetworkVariant, StageFactory, window_for
+from ..stages.factory import StageFactory
+from ..stages.spec import StageSpec
+from ..stages.variant import NetworkVariant, pruned_counts, window_for
+from .program import Launch
 
 
 @dataclass(frozen=True)
 class LoweredSchedule:
-    """A schedule that has met the model."""
+    """A schedule that has met the model.
+
+    calls       one for each call of the sampler
+    timesteps   of all calls
+    sampler     of those that run
+    variants    of those that run
+    kept        tokens, of all calls; None where nothing is pruned
+    stages      by their names in the plan, in the order in which they first run
+    launches    of the plan, in order
+    guided      whether the run has both halves of guidance
+    """
 
     schedule: Schedule
-    calls: tuple[Call, ...]  # one for each call of the sampler
-    timesteps: tuple[float, ...]  # of all calls
-    sampler: LoweredSampler  # of those that run
-    variants: tuple[NetworkVariant, ...]  # of those that run
-    kept: tuple[int | None, ...]  # tokens, of all calls; None where nothing is pruned
-    guided: bool = True  # whether the run has both halves of guidance
+    calls: tuple[Call, ...]
+    timesteps: tuple[float, ...]
+    sampler: LoweredSampler
+    variants: tuple[NetworkVariant, ...]
+    kept: tuple[int | None, ...]
+    stages: Mapping[str, StageSpec]
+    launches: tuple[Launch, ...]
+    guided: bool = True
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -32,14 +48,15 @@ class LoweredSchedule:
         return tuple(k for k, call in enumerate(self.calls) if call.kind != "skip")
 
     @property
-    def window(self) -> int:
-        """Length of the history's window."""
-        return window_for(self.sampler.rows)
+    def calls_that_run(self) -> tuple[Call, ...]:
+        """Those, with what they really prune: a call may leave out all that could be pruned."""
+        return tuple(
+            self.calls[k].model_copy(update={"prune": variant.prune})
+            for k, variant in zip(self.running, self.variants, strict=True)
+        )
 
 
-def lower_schedule(
-    model: StableDiffusion, factory: StageFactory, schedule: Schedule
-) -> LoweredSchedule:
+def lower_schedule(model: Model, factory: StageFactory, schedule: Schedule) -> LoweredSchedule:
     """Check `schedule` against `model`; raises `ScheduleError` or `SamplerError`."""
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
     steps, strength = schedule.sampler.steps, schedule.sampler.strength
@@ -49,9 +66,28 @@ def lower_schedule(
         asked_by += f" at strength {strength:g}"
     calls = schedule.resolve(len(sampler.timesteps), asked_by)
     folded = fold_skips(sampler, [call.kind for call in calls])
-    running = [call for call in calls if call.kind != "skip"]
-    variants = tuple(factory.variant(schedule, call, folded.rows) for call in running)
-    counts = [factory.counts(schedule, call) for call in calls]
-    kept = tuple(c.kept if c else None for c in counts)
-    timesteps = sampler.timesteps
-    return LoweredSchedule(schedule, calls, timesteps, folded, variants, kept, factory.guided)
+    running = [k for k, call in enumerate(calls) if call.kind != "skip"]
+    variants = tuple(factory.variant(schedule, calls[k], folded.rows) for k in running)
+    counts = [pruned_counts(model, schedule, call) for call in calls]
+
+    before = [factory.text(), factory.prompt()]
+    if folded.from_image:
+        before.append(factory.encode())
+    network = [factory.network(variant) for variant in variants]
+    decode = factory.decode(window_for(folded.rows))
+    launches = (
+        *(Launch(stage.name, 0) for stage in before),
+        *(Launch(s.name, run, k) for run, (k, s) in enumerate(zip(running, network, strict=True))),
+        Launch(decode.name, len(running)),
+    )
+    return LoweredSchedule(
+        schedule=schedule,
+        calls=calls,
+        timesteps=sampler.timesteps,
+        sampler=folded,
+        variants=variants,
+        kept=tuple(c.kept if c else None for c in counts),
+        stages={stage.name: stage for stage in (*before, *network, decode)},
+        launches=launches,
+        guided=factory.guided,
+    )

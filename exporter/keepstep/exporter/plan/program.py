@@ -1,4 +1,5 @@
-"""From a schedule and its compiled stages to a plan: values, calls, and where everything lies."""
+"""From launches and how their stages' tensors are bound, to a plan: values, calls, and where
+everything lies. What the stages do is not asked."""
 
 from __future__ import annotations
 
@@ -9,65 +10,54 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keepstep.runtime.format.plan import (
-    Binding,
-    Call,
-    Plan,
-    Stage,
-    Step,
-    TensorType,
-    Value,
-    ValueKind,
-)
+from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, Step, TensorType, Value
 
-from ..schedule import schema as scheduling
-from ..schedule.sampler import LoweredSampler
+from ..methods.port import Port
 from .memory import lifetimes, plan_memory
-
-OUTPUTS = ("latents", "image")
 
 
 @dataclass(frozen=True)
-class NetworkCall:
-    """A call of the sampler that runs: which stage, and what it was told."""
+class Launch:
+    """A stage is launched once.
 
-    step: int  # index among all calls of the sampler
+    run    how many calls of the network ran before it
+    step   index among all calls of the sampler, if it is one
+    """
+
     stage: str
-    score_weights: tuple[float, float] | None  # γ and α of its token scores
+    run: int
+    step: int | None = None
 
 
 @dataclass(frozen=True)
 class Program:
     """All that a plan is made of.
 
-    `stages` has `text`, `prompt`, `decode`, every network stage by name, and `encode` for a run
-    that starts from an image. `tables` maps what the network derives from the timestep to an
-    array with as many rows a call as it takes, and `weights` has the type of every weight.
-    `ranges` has the lowest and the highest number of the inputs that cannot hold any.
+    stages      by name
+    ports       stage → tensor → how it is bound
+    launches    in order
+    runs        R: how many calls of the network there are
+    constants   arrays; those that no stage reads are left out
+    weights     type of every weight that a stage takes
+    ranges      the lowest and the highest number of the inputs that cannot hold any
     """
 
     name: str
     stages: Mapping[str, Stage]
-    calls: Sequence[NetworkCall]
-    sampler: LoweredSampler  # skips folded
+    ports: Mapping[str, Mapping[str, Port]]
+    launches: Sequence[Launch]
+    runs: int
     steps: Sequence[Step]
-    tables: Mapping[str, np.ndarray]
+    constants: Mapping[str, np.ndarray]
     weights: Mapping[str, TensorType]
     ranges: Mapping[str, tuple[float, float]]
-
-
-def score_weights(call: scheduling.Call, run: int) -> tuple[float, float] | None:
-    """γ and α of the run-th network call; γ waits until two predictions exist."""
-    if call.prune is None:
-        return None
-    return (call.prune.gamma if run >= 2 else 0.0, call.prune.alpha)
 
 
 def build_plan(
     program: Program, constants_file: str, weights_file: str
 ) -> tuple[Plan, dict[str, np.ndarray]]:
     """The plan, and the arrays that belong in its constants file."""
-    calls = _calls(program)
+    calls = [_call(program, launch) for launch in program.launches]
     constants = _constants(program)
     values = {
         name: Value(
@@ -99,59 +89,36 @@ def build_plan(
     return plan, constants
 
 
-def _calls(program: Program) -> list[Call]:
-    """Text, prompt, the image's latents, one launch for each network call, decode."""
-    runs = len(program.calls)
-    calls = [_launch(program, "text", {}, {}), _launch(program, "prompt", {}, {})]
-    if program.sampler.from_image:  # the image is prediction −1: behind the oldest one
-        calls.append(_launch(program, "encode", {}, {"latents": Binding("history", runs)}))
-    for run, call in enumerate(program.calls):
-        # Predictions are stored downwards, so that the window of earlier ones begins behind
-        # the row that this call writes (docs/plan-format.md, "The history grows downwards").
-        reads = {"history": Binding("history", runs - run), "coef": Binding("coef", run)}
-        for name, table in program.tables.items():
-            reads[name] = Binding(name, run * (len(table) // runs))
-        reads["score_weights"] = Binding("score_weights", run)
-        reads["selection_noise"] = Binding("selection_noise", run)
-        writes = {"prediction": Binding("history", runs - run - 1)}
-        calls.append(replace(_launch(program, call.stage, reads, writes), step=call.step))
-    last = {"history": Binding("history", 0), "coef": Binding("coef", runs)}
-    calls.append(_launch(program, "decode", last, {}))
-    return calls
+def _call(program: Program, launch: Launch) -> Call:
+    """The launch, each tensor of its stage bound as its port says."""
+    signature, ports = program.stages[launch.stage], program.ports[launch.stage]
+
+    def bound(tensors: Mapping[str, TensorType]) -> dict[str, Binding]:
+        return {n: _binding(ports[n], t, launch.run, program.runs) for n, t in tensors.items()}
+
+    return Call(launch.stage, bound(signature.inputs), bound(signature.outputs), launch.step)
 
 
-def _launch(
-    program: Program, stage: str, reads: Mapping[str, Binding], writes: Mapping[str, Binding]
-) -> Call:
-    """A call that binds each tensor as told, or else to the value of the same name."""
-    signature = program.stages[stage]
-    return Call(
-        stage=stage,
-        reads={name: reads.get(name, Binding(name)) for name in signature.inputs},
-        writes={name: writes.get(name, Binding(name)) for name in signature.outputs},
-    )
+def _binding(port: Port, tensor: TensorType, run: int, runs: int) -> Binding:
+    """Predictions are stored downwards, so that the window of earlier ones begins behind the row
+    that a call writes (docs/plan-format.md, "The history grows downwards")."""
+    if port.rows == "whole":
+        return Binding(port.value)
+    rows = {"call": run * tensor.shape[0], "window": runs - run, "newest": runs - run - 1}
+    return Binding(port.value, rows[port.rows])
 
 
 def _constants(program: Program) -> dict[str, np.ndarray]:
-    """Coefficients, score weights and the timestep tables that some stage reads."""
-    runs = len(program.calls)
-    window = program.stages["decode"].inputs["history"].shape[0]
-    coef = np.zeros((runs + 1, 1 + window), np.float32)
-    rows = [*program.sampler.inputs, program.sampler.result]
-    for run, row in enumerate(rows):
-        coef[run, 0] = row[0]
-        known = program.sampler.starts + run  # of the basis, before this call
-        coef[run, 1:known] = row[known - 1 : 0 : -1]  # the newest prediction first
-    constants = {"coef": coef}
-    read = {name for stage in program.stages.values() for name in stage.inputs}
-    if "score_weights" in read:
-        weights = [call.score_weights or (0.0, 0.0) for call in program.calls]
-        constants["score_weights"] = np.array(weights, np.float32)
-    dtypes = {n: t.dtype for stage in program.stages.values() for n, t in stage.inputs.items()}
-    return constants | {
-        name: table.astype(_numpy(dtypes[name]))
-        for name, table in program.tables.items()
-        if name in read
+    """The arrays that some stage reads, in the dtype in which it does."""
+    dtypes = {
+        program.ports[name][tensor].value: type_.dtype
+        for name, stage in program.stages.items()
+        for tensor, type_ in stage.inputs.items()
+    }
+    return {
+        name: array.astype(_numpy(dtypes[name]))
+        for name, array in program.constants.items()
+        if name in dtypes
     }
 
 
@@ -162,34 +129,29 @@ def _numpy(dtype: str) -> np.dtype[Any]:
 
 def _buffers(program: Program, calls: Sequence[Call]) -> dict[str, Value]:
     """Everything that lives in the arena, still without an offset."""
-    runs = len(program.calls)
+    kinds = {
+        binding.value: program.ports[call.stage][tensor].makes
+        for call in calls
+        for tensor, binding in call.writes.items()
+    }
     buffers: dict[str, Value] = {}
-    written = {binding.value for call in calls for binding in call.writes.values()}
     for call in calls:
-        stage = program.stages[call.stage]
-        bindings = [(stage.inputs[t], b) for t, b in call.reads.items()]
-        bindings += [(stage.outputs[t], b) for t, b in call.writes.items()]
-        for tensor, binding in bindings:
-            name = binding.value
-            if name in buffers or name in program.tables or name in ("coef", "score_weights"):
+        stage, ports = program.stages[call.stage], program.ports[call.stage]
+        for tensor, binding in (*call.reads.items(), *call.writes.items()):
+            name, type_ = binding.value, stage.inputs.get(tensor) or stage.outputs[tensor]
+            if name in program.constants:
                 continue
-            shape = tensor.shape
-            if name == "history":
-                window = program.stages["decode"].inputs["history"].shape
-                shape = (runs + window[0], *window[1:])
-            elif name == "selection_noise":
-                shape = (runs, *shape[1:])
-            kind = _kind(name, name in written)
-            feed = name in program.stages["text"].outputs
-            type_ = TensorType(tensor.dtype, shape)
-            buffers[name] = Value(kind, type_, feed=feed, range=program.ranges.get(name))
+            shape = type_.shape
+            if binding.row is not None:
+                # As many rows as some call reads or writes, and a block for every call.
+                every = program.runs * shape[0] if ports[tensor].rows == "call" else 0
+                known = buffers[name].type.shape[0] if name in buffers else 0
+                shape = (max(known, every, binding.row + shape[0]), *shape[1:])
+            made = kinds.get(name)  # what no call writes, the caller gives
+            buffers[name] = Value(
+                "scratch" if made == "feed" else made or "input",
+                TensorType(type_.dtype, shape),
+                feed=made == "feed",
+                range=program.ranges.get(name),
+            )
     return buffers
-
-
-def _kind(name: str, written: bool) -> ValueKind:
-    """What no call writes, the caller gives."""
-    if name == "history":
-        return "state"
-    if not written:
-        return "input"
-    return "output" if name in OUTPUTS else "scratch"

@@ -17,11 +17,12 @@ from ..engines import Builder
 from ..engines.stage import OnnxStage
 from ..folder.content import Content
 from ..graph.precision import lower_precision
+from ..methods.port import Port
 from ..models.checkpoint import FLOATS
 from ..store.cache import Blob, Cache, Files, cache_key
 from ..toolchain import toolchain
-from .factory import StageFactory, StageId, is_half
 from .onnx_from_trace import onnx_from_subgraph
+from .spec import StageSpec
 from .stage_json import stage_files, stage_from_files
 from .weights import as_array, make_weight
 
@@ -33,7 +34,15 @@ class Precision:
     """
 
     dtype: str
-    kept: Mapping[StageId, Collection[str]] = field(default_factory=dict)
+    kept: Mapping[StageSpec, Collection[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ConvertedStage:
+    """A stage as ONNX code, and how its tensors are bound."""
+
+    code: OnnxStage
+    ports: Mapping[str, Port]
 
 
 @dataclass(frozen=True)
@@ -41,28 +50,23 @@ class CompiledStage:
     """A stage with its engines: what goes into plans, and what goes into files."""
 
     stage: Stage
-    code: OnnxStage
+    converted: ConvertedStage
     files: Mapping[str, Blob]  # path in the bundle → engine
 
 
 class StageCompiler:
-    """Compiles stages of one model; each step's result is kept in the cache.
+    """Compiles stages; each step's result is kept in the cache."""
 
-    `factories` make the stages of runs with guidance (True) and without (False).
-    """
-
-    def __init__(self, factories: Mapping[bool, StageFactory], cache: Cache) -> None:
-        self._factories = factories
+    def __init__(self, cache: Cache) -> None:
         self._cache = cache
 
-    def convert(self, stage: StageId, precision: Precision) -> OnnxStage:
+    def convert(self, stage: StageSpec, precision: Precision) -> ConvertedStage:
         """The stage as ONNX; traced only where the cache does not have it."""
         kept = sorted(precision.kept.get(stage, ()))
-        factory = self._factories[stage.guided]
-        dtype = "float32" if factory.needs_float32(stage) else precision.dtype
+        dtype = "float32" if stage.float32 else precision.dtype
         key = cache_key(
             {
-                "stage": factory.identity(stage),
+                "stage": stage.identity,
                 "dtype": dtype,
                 "kept": kept,
                 "toolchain": dict(toolchain()),
@@ -70,24 +74,29 @@ class StageCompiler:
         )
 
         def make(_: Path) -> Files:
-            subgraph = factory.source(stage).subgraph
+            subgraph, ports = stage.subgraph, stage.ports
             if dtype != "float32":
                 subgraph = lower_precision(
                     subgraph,
                     FLOATS[dtype],
-                    half_inputs=[name for name in subgraph.inputs if is_half(name)],
-                    half_outputs=[name for name in subgraph.outputs if is_half(name)],
+                    half_inputs=[name for name in subgraph.inputs if ports[name].lowered],
+                    half_outputs=[name for name in subgraph.outputs if ports[name].lowered],
                     kept=kept,
                 )
-            return stage_files(onnx_from_subgraph(stage.name, subgraph))
+            return stage_files(onnx_from_subgraph(stage.name, subgraph), ports)
 
         entry = self._cache.made("stage", key, {"stage": stage.name, "dtype": dtype}, make)
-        return stage_from_files({n: blob.path.read_bytes() for n, blob in entry.files.items()})
+        files = {name: blob.path.read_bytes() for name, blob in entry.files.items()}
+        return ConvertedStage(*stage_from_files(files))
 
     def build(
-        self, code: OnnxStage, builders: Sequence[Builder], embedded: EmbeddedWeights | None
+        self,
+        converted: ConvertedStage,
+        builders: Sequence[Builder],
+        embedded: EmbeddedWeights | None,
     ) -> CompiledStage:
         """The stage's engines; `embedded` weights are baked into them."""
+        code = converted.code
         engines, files = {}, {}
         for builder in builders:
             blob = self._engine(code, builder, embedded)
@@ -100,7 +109,7 @@ class StageCompiler:
             macs=code.macs,
             engines=engines,
         )
-        return CompiledStage(stage, code, files)
+        return CompiledStage(stage, converted, files)
 
     def _engine(self, code: OnnxStage, builder: Builder, embedded: EmbeddedWeights | None) -> Blob:
         key = cache_key(

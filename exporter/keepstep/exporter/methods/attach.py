@@ -1,18 +1,16 @@
-"""Puts token pruning into a UNet's self-attention for a while, and takes it out again."""
+"""Puts token pruning into a network's self-attention for a while, and takes it out again."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 from ..schedule.schema import Prune
 from .dato import Selection, TokenCounts, gather_tokens, select
-from .level import pruned_blocks
 
 
 class CallContext:
@@ -72,18 +70,18 @@ class _PrunedProcessor:
 
 
 @contextmanager
-def pruned(unet: UNet2DConditionModel, context: CallContext | None) -> Iterator[None]:
-    """While active, `pruned_blocks` attend only over the tokens that `context` selects."""
-    undo: list[Callable[[], None]] = []
-    try:
-        for number, block in pruned_blocks(unet).items() if context else ():
+def pruned(module: nn.Module, blocks: Sequence[str], context: CallContext | None) -> Iterator[None]:
+    """While active, `blocks` of `module` attend only over the tokens that `context` selects.
+
+    blocks   paths of diffusers' `BasicTransformerBlock`s, in order of execution
+    """
+    with ExitStack() as undo:
+        for number, path in enumerate(blocks) if context else ():
             assert context is not None
-            processor = _PrunedProcessor(block.attn1.processor, context, number)
-            hook = block.norm1.register_forward_pre_hook(processor.watch)
-            undo.append(hook.remove)
-            undo.append(lambda b=block, p=processor.inner: b.attn1.set_processor(p))  # type: ignore[misc]
+            block: Any = module.get_submodule(path)
+            inner = block.attn1.processor
+            processor = _PrunedProcessor(inner, context, number)
+            undo.callback(block.attn1.set_processor, inner)
+            undo.callback(block.norm1.register_forward_pre_hook(processor.watch).remove)
             block.attn1.set_processor(processor)
         yield
-    finally:
-        for restore in undo:
-            restore()

@@ -1,0 +1,127 @@
+"""A checkpoint at one picture size, as the compiler knows it, and the families that make one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from ..errors import ScheduleError
+from ..folder.hub import quiet
+from ..schedule.schema import Guidance, Schedule
+from .autoencoder import Autoencoder
+from .checkpoint import Checkpoint
+from .denoiser import Denoiser
+from .guidance import of_both, of_guidance
+from .scheduler_config import scheduler_config
+from .text import Text
+
+
+@dataclass(frozen=True)
+class Model:
+    """The parts of a text-to-image model, their modules in float32 and in eval mode.
+
+    family      its name, for people and for who loads the model again
+    guidances   what its runs can have; the first is what they have where a schedule says nothing
+    sizes       conditions of one half that are no text: a row for every picture
+    mends       settings that the pipeline gives its scheduler, whatever the checkpoint says
+    height, width   of the picture, pixels
+    """
+
+    family: str
+    checkpoint: Checkpoint
+    denoiser: Denoiser
+    text: Text
+    autoencoder: Autoencoder
+    height: int
+    width: int
+    guidances: tuple[Guidance, ...] = get_args(Guidance)
+    sizes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    mends: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.checkpoint.name
+
+    @cached_property
+    def scheduler_config(self) -> Mapping[str, Any]:
+        """Which scheduler runs is up to the schedule; its settings are the checkpoint's."""
+        return scheduler_config(self.checkpoint, self.mends)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one latent."""
+        factor = self.autoencoder.factor
+        return self.denoiser.channels, self.height // factor, self.width // factor
+
+    def is_guided(self, schedule: Schedule) -> bool:
+        """Whether a run has both halves of classifier-free guidance; raises `ScheduleError`."""
+        guidance = schedule.guidance or self.guidances[0]
+        if guidance not in self.guidances:
+            raise ScheduleError(
+                f"schedule '{schedule.name}': guidance is '{guidance}', but {self.name} is a "
+                f"{self.family} model, which has {' or '.join(self.guidances)}: change `guidance`"
+            )
+        return guidance == "classifier-free"
+
+    def conditions(self, batch: int, guided: bool) -> dict[str, tuple[int, ...]]:
+        """Shapes of what the network is told beside latents and timestep, all float32."""
+        shapes = {name: (batch, *shape) for name, shape in self.denoiser.conditions.items()}
+        return of_guidance(of_both(shapes), guided)
+
+    def told_sizes(self, batch: int, guided: bool) -> dict[str, Tensor]:
+        """Conditions that are no text, (B, …)."""
+        rows = {name: torch.tensor([row]).repeat(batch, 1) for name, row in self.sizes.items()}
+        return of_guidance({name: row.clone() for name, row in of_both(rows).items()}, guided)
+
+    def embed(
+        self, prompts: list[str], negative_prompts: list[str] | None = None, guided: bool = True
+    ) -> dict[str, Tensor]:
+        """All conditions of prompts, by running the text encoders eagerly, where they are."""
+        told = self.text.embed(prompts, negative_prompts, guided)
+        return told | self.told_sizes(len(prompts), guided)
+
+    def placed(self, device: str, dtype: torch.dtype) -> Model:
+        """The model with its modules moved to `device` and into `dtype`.
+
+        A VAE whose checkpoint says that it overflows in float16 stays in float32, as diffusers'
+        pipelines have it.
+        """
+        upcast = dtype == torch.float16 and self.autoencoder.upcast
+        with quiet():
+            vae = self.autoencoder.module.to(device, torch.float32 if upcast else dtype)
+            network = self.denoiser.module.to(device, dtype)
+        return replace(
+            self,
+            denoiser=replace(self.denoiser, module=network),
+            autoencoder=replace(self.autoencoder, module=vae),
+            text=self.text.to(device, dtype),
+        )
+
+
+@dataclass(frozen=True)
+class Family:
+    """Checkpoints of one kind.
+
+    name     of the family
+    fits     whether a model_index.json is of it
+    load     its model, of a checkpoint, height and width (None: as it was trained), and how a
+             component's module is made of its class; raises `ModelError`
+    mends    settings that its pipeline gives its scheduler, whatever the checkpoint says
+    """
+
+    name: str
+    fits: Callable[[Mapping[str, Any]], bool]
+    load: Callable[[Checkpoint, int | None, int | None, Callable[[Any, str], Any]], Model]
+    mends: Mapping[str, object] = field(default_factory=dict)
+
+
+def component_class(index: Mapping[str, Any], component: str) -> str | None:
+    """The class of a component, as a model_index.json names it."""
+    entry = index.get(component) or [None, None]
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
