@@ -108,7 +108,10 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "missing": (shutil.rmtree, ["neither a folder nor a hub id"]),
     "no diffusers folder": (lambda f: (f / "model_index.json").unlink(), ["save_pretrained"]),
     "index cut": (lambda f: cut(f / "model_index.json"), ["cannot be read"]),
-    "of another family": (of_another_family, ["FluxPipeline", "exports the folders of"]),
+    "of another family": (
+        of_another_family,
+        ["FluxPipeline", "exports the families stable-diffusion"],
+    ),
     "weights cut": (lambda f: cut(f / WEIGHTS), ["unet: cannot be loaded", "save the model again"]),
     "weights missing": (lambda f: (f / WEIGHTS).unlink(), ["unet: cannot be loaded", "again"]),
     "config cut": (

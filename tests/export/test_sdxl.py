@@ -14,6 +14,7 @@ from models_for_tests import PICTURE, write_model, write_xl_model
 from keepstep.exporter import export, models
 from keepstep.exporter.check.verify import verify
 from keepstep.exporter.schedule.schema import parse
+from keepstep.exporter.stages.variant import WINDOW_STEP
 from keepstep.runtime import Bundle
 
 # Float32 rounding over eight calls, plus 1e-7 in the coefficients of Euler, which computes in
@@ -91,6 +92,21 @@ def test_an_xl_plan_equals_the_eager_run_of_its_schedule(plan: str, xl: Bundle) 
     assert verdict.good, verdict.sentence
     assert verdict.run
     assert verdict.run.error <= CACHED_TOLERANCE
+
+
+def test_what_an_xl_network_derives_from_timestep_and_sizes_is_no_part_of_the_loop(
+    xl: Bundle,
+) -> None:
+    """Sizes are added to the time embedding, so that every projection of it depends on both."""
+    for name in xl.plans:
+        plan = xl.plan(name)
+        launched = [call.stage for call in plan.calls]
+        assert launched.count("conditioning") == 1
+        for stage in {call.stage for call in plan.calls if call.step is not None}:
+            weights = plan.stages[stage].weights
+            assert not [w for w in weights if "time_emb" in w or "add_embedding" in w]
+        for tensor in plan.stages["conditioning"].outputs.values():
+            assert tensor.shape[0] == 2 * WINDOW_STEP, "a row for each half, call by call"
 
 
 def test_an_xl_plan_may_be_given_embeddings_in_place_of_tokens(xl: Bundle, xl_folder: Path) -> None:

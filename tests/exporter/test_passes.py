@@ -8,13 +8,16 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 from exporter.played import call_inputs, hoisted, run_stage, schedule, variants_of
+from torch import fx
 
 from keepstep.exporter.errors import ScheduleError
+from keepstep.exporter.graph.batch import batched
 from keepstep.exporter.graph.dependencies import dependencies
 from keepstep.exporter.graph.extract import extract
-from keepstep.exporter.graph.hoist import frontier
+from keepstep.exporter.graph.hoist import frontier, hoist
 from keepstep.exporter.graph.macs import count_macs
-from keepstep.exporter.graph.trace import trace
+from keepstep.exporter.graph.precision import lower_precision
+from keepstep.exporter.graph.trace import Trace, trace
 from keepstep.exporter.models import Model
 from keepstep.exporter.plan.lowering import lower_schedule
 from keepstep.exporter.stages.factory import StageFactory
@@ -58,16 +61,68 @@ def test_a_node_depends_on_all_inputs_that_it_depends_on() -> None:
         assert depends_on[node] == frozenset()
 
 
-def test_the_frontier_is_what_others_need_of_what_depends_on_the_chosen_inputs_alone() -> None:
+def depending_on(traced: Trace, inputs: set[str]) -> set[fx.Node]:
+    return {node for node, told in dependencies(traced).items() if told and told <= inputs}
+
+
+def test_the_frontier_is_what_others_need_of_what_is_inside() -> None:
     traced = trace(Toy(), {"a": torch.ones(3), "b": torch.ones(3)})
-    (node,) = frontier(traced, dependencies(traced), ["a"], "early")
+    (node,) = frontier(traced, depending_on(traced, {"a"}), "early")
     assert str(node.target) == "aten.sin.default"
+
+
+class Modulated(torch.nn.Module):
+    """What a block takes of timestep and prompt, as transformers do, and a range of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.of_time = torch.nn.Linear(1, 4)
+        self.of_prompt = torch.nn.Linear(3, 4)
+        self.modulation = torch.nn.Linear(4, 8)
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor, prompt: torch.Tensor) -> torch.Tensor:
+        told = self.of_time(t[:, None]) + self.of_prompt(prompt)
+        shift, scale = self.modulation(torch.nn.functional.silu(told)).chunk(2, dim=1)
+        return x * scale + shift + torch.arange(4.0) * scale.square() + prompt[:, :1]
+
+
+def test_what_depends_on_timestep_and_prompt_leaves_the_loop_and_runs_for_all_calls_at_once() -> (
+    None
+):
+    network = Modulated()
+    examples = {"x": torch.zeros(2, 4), "t": torch.zeros(1), "prompt": torch.zeros(2, 3)}
+    traced = trace(network, examples)
+    hoisted = hoist(traced, ["t"], ["prompt"])
+    assert [len(part) for part in (hoisted.time, hoisted.prompt, hoisted.both)] == [1, 2, 3]
+    given = {traced.inputs["prompt"]: "prompt", **hoisted.prompt, **hoisted.time}
+    once = extract(traced, given, hoisted.both)
+    loop = extract(traced, {traced.inputs["x"]: "x", **hoisted.all}, {traced.outputs[0]: "y"})
+    assert not loop.weights, "no linear layer is left in the loop"
+    calls, tables = 3, {*once.inputs} & {*hoisted.time.values()}
+    whole = batched(once, calls, tables)
+    weights = dict(network.named_parameters())
+    x, prompt, times = torch.randn(2, 4), torch.randn(2, 3), torch.rand(calls)
+    with torch.no_grad():
+        time = torch.stack([network.of_time(t[None, None])[0] for t in times])
+        before = dict(
+            zip(hoisted.prompt.values(), (network.of_prompt(prompt), prompt[:, :1]), strict=True)
+        )
+        values = {"prompt": prompt, **before, **dict.fromkeys(tables, time)}
+        tables_of = whole.module(
+            *(values[name] for name in whole.inputs), *(weights[name] for name in whole.weights)
+        )
+        for call, t in enumerate(times):
+            rows = {n: x[2 * call :][:2] for n, x in zip(whole.outputs, tables_of, strict=True)}
+            (y,) = loop.module(*({"x": x, **before, **rows}[name] for name in loop.inputs))
+            torch.testing.assert_close(y, network(x, t[None], prompt), rtol=1e-5, atol=1e-6)
+    for precision in (torch.float16, torch.bfloat16):
+        assert lower_precision(whole, precision, tables, whole.outputs).outputs
 
 
 def test_what_is_extracted_computes_what_the_whole_computes_and_needs_nothing_else() -> None:
     toy = Toy()
     traced = trace(toy, {"a": torch.ones(3), "b": torch.ones(3)})
-    (node,) = frontier(traced, dependencies(traced), ["a"], "early")
+    (node,) = frontier(traced, depending_on(traced, {"a"}), "early")
     early = extract(traced, {traced.inputs["a"]: "a"}, {node: "sine"})
     late = extract(traced, {node: "sine", traced.inputs["b"]: "b"}, {traced.outputs[0]: "y"})
     assert (set(early.inputs), set(early.outputs)) == ({"a"}, {"sine"})

@@ -94,7 +94,8 @@ class _Compilation:
         compiled = self.compiled
         plans, constants = {}, {}
         for draft in self.drafts:
-            own = {name: compiled[stage] for name, stage in draft.entry.stages.items()}
+            wanted = draft.entry.stages.items()
+            own = {name: compiled[stage] for name, stage in wanted if stage in compiled}
             plans[draft.name], constants[draft.name] = plan_of(
                 draft,
                 {name: stage.stage for name, stage in own.items()},
@@ -156,9 +157,9 @@ class _Compilation:
         kept = {stage: self._asked_for(stage) for stage in self.wanted}
         for draft, calibration in zip(self.drafts, self.calibrations, strict=False):
             check_boundaries(calibration, dtype)
-            for name, stage in draft.entry.stages.items():
-                large = out_of_range(stage, calibration.ranges[name], dtype)
-                kept[stage] |= large
+            for name, ranges in calibration.ranges.items():
+                stage = draft.entry.stages[name]
+                kept[stage] |= out_of_range(stage, ranges, dtype)
         return Precision(request.dtype, kept)
 
     def _asked_for(self, stage: StageSpec) -> set[str]:
@@ -171,7 +172,7 @@ class _Compilation:
 
     @cached_property
     def compiled(self) -> dict[StageSpec, CompiledStage]:
-        """Every stage with its engines."""
+        """Every stage that gives something, with its engines."""
         embedded = None
         if self.request.embedded:
             embedded = EmbeddedWeights(self.checkpoint, self.model.checkpoint.tensor)
@@ -181,6 +182,8 @@ class _Compilation:
             self.work.start(f"convert {stage.name}")
             converted = self.compiler.convert(stage, precision)
             self.work.start(f"build {stage.name}")
+            if not converted.code.outputs:
+                continue
             compiled[stage] = self.compiler.build(converted, self.request.builders, embedded)
         return compiled
 
@@ -195,7 +198,8 @@ class _Compilation:
         self.work.start(f"calibrate {draft.name}")
 
         def make(folder: Path) -> Files:
-            traced = {name: stage.traced for name, stage in draft.entry.stages.items()}
+            wanted = draft.entry.stages.items()
+            traced = {name: stage.traced for name, stage in wanted if stage.subgraph.outputs}
             signatures = {
                 name: Stage(
                     inputs={n: tensor_type(t) for n, t in each.subgraph.inputs.items()},

@@ -27,12 +27,10 @@ from .weight_files import (
 )
 
 INDEX = "model_index.json"
-MODULES = {
-    "unet": DIFFUSERS,
-    "vae": DIFFUSERS,
-    "text_encoder": TRANSFORMERS,
-    "text_encoder_2": TRANSFORMERS,
-}
+# Networks of the families: the component, and the classes that it may be of. A pipeline with
+# another network is not read; which family it is, and whether any, is not asked here.
+NETWORKS: dict[str, set[str]] = {"unet": {"UNet2DConditionModel"}}
+PARTS = {"vae": DIFFUSERS, "text_encoder": TRANSFORMERS, "text_encoder_2": TRANSFORMERS}
 TOKENIZERS = ("tokenizer", "tokenizer_2")
 # All that a CLIP tokenizer is made of; which of them there are differs.
 TOKENIZER_FILES = (
@@ -110,15 +108,13 @@ def read_folder(path: Path, name: str, variant: str | None) -> ModelFolder:
     components = _components(index)
     for component in components:
         texts |= _texts(path, name, component)
-    modules = [component for component in components if component in MODULES]
+    modules = {c: kind for c, kind in _modules().items() if c in components}
     weights = {
-        component: choose_weights(
-            path / component, f"{name}/{component}", MODULES[component], variant
-        )
-        for component in modules
+        component: choose_weights(path / component, f"{name}/{component}", kind, variant)
+        for component, kind in modules.items()
     }
     if variant and weights and all(found.variant is None for found in weights.values()):
-        there = {v for c in modules for v in variants_in(path / c, MODULES[c])}
+        there = {v for c, kind in modules.items() for v in variants_in(path / c, kind)}
         known = f"there are {', '.join(sorted(there))}" if there else "there are plain ones alone"
         raise ModelError(f"{name}: no component has weights of the variant {variant}: {known}")
     return ModelFolder(path, name, texts, weights, variant)
@@ -127,7 +123,7 @@ def read_folder(path: Path, name: str, variant: str | None) -> ModelFolder:
 def _check_index(index: Mapping[str, Any], where: str) -> None:
     """Refuse a part that is not told by a library and a class, or by two nulls."""
     for part, entry in index.items():
-        if part not in (*MODULES, *TOKENIZERS, "scheduler") and "text_encoder" not in part:
+        if part not in (*_modules(), *TOKENIZERS, "scheduler") and "text_encoder" not in part:
             continue
         pair = isinstance(entry, list) and len(entry) == 2
         if not pair or not all(isinstance(name, str | None) for name in entry):
@@ -145,9 +141,15 @@ def _components(index: Mapping[str, Any]) -> list[str]:
 
     encoders = [kind(part) for part in index if part.startswith("text_encoder") and kind(part)]
     of_clip = all(encoder.startswith("CLIPText") for encoder in encoders)
-    if kind("unet") != "UNet2DConditionModel" or not of_clip:
+    known = any(kind(part) in classes for part, classes in NETWORKS.items())
+    if not known or not of_clip:
         return []
-    return [part for part in (*MODULES, *TOKENIZERS, "scheduler") if kind(part)]
+    return [part for part in (*_modules(), *TOKENIZERS, "scheduler") if kind(part)]
+
+
+def _modules() -> Mapping[str, tuple[str, str]]:
+    """The components that are modules, and how their weights are named."""
+    return {**dict.fromkeys(NETWORKS, DIFFUSERS), **PARTS}
 
 
 def _texts(path: Path, name: str, component: str) -> dict[str, bytes]:

@@ -2,8 +2,9 @@
 
 trace        a torch module becomes a graph whose inputs are arguments and weights alike
 dependencies which inputs each traced node depends on
-hoist        what depends on the prompt or the timestep alone leaves the loop
+hoist        what does not depend on the latents leaves the loop
 extract      a subgraph from chosen outputs back to chosen inputs: slicing and hoisting alike
+batch        what runs once a call becomes what runs once for all calls
 precision    what computes in half precision, and what stays in float32
 macs         multiply–accumulate operations of a subgraph
 """

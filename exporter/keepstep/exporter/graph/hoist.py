@@ -1,27 +1,68 @@
-"""Hoisting: what depends on the prompt alone, or on the timestep alone, leaves the loop."""
+"""Hoisting: what does not depend on the latents leaves the loop.
+
+There are three frontiers. What depends on the timestep alone is computed at export, what depends
+on the prompt alone once a picture, and so is what depends on both, for all timesteps at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from torch import fx
 
-from .dependencies import Inputs
+from .dependencies import dependencies
 from .trace import Trace
 
 
+@dataclass(frozen=True)
+class Hoisted:
+    """The values that enter the loop from outside: node → name.
+
+    time    from what depends on the timestep alone
+    prompt  from what depends on the conditions alone
+    both    from what depends on timestep and conditions, and on nothing else
+    """
+
+    time: Mapping[fx.Node, str]
+    prompt: Mapping[fx.Node, str]
+    both: Mapping[fx.Node, str]
+
+    @property
+    def all(self) -> dict[fx.Node, str]:
+        """All of them."""
+        return {**self.prompt, **self.time, **self.both}
+
+
+def hoist(trace: Trace, timestep: Collection[str], conditions: Collection[str]) -> Hoisted:
+    """The frontiers of a trace; `timestep` and `conditions` are names of its inputs."""
+    depends_on = dependencies(trace)
+
+    def outside(inputs: Collection[str]) -> set[fx.Node]:
+        return {node for node, told in depends_on.items() if told and told <= set(inputs)}
+
+    time, prompt = outside(timestep), outside(conditions)
+    # A condition that the loop takes as it is needs no stage that hands it on.
+    given = {trace.inputs[name] for name in conditions}
+    both = outside({*timestep, *conditions}) - time - prompt
+    return Hoisted(
+        time=frontier(trace, time, "time"),
+        prompt=frontier(trace, prompt, "prompt", given),
+        both=frontier(trace, both, "conditioning"),
+    )
+
+
 def frontier(
-    trace: Trace, depends_on: Mapping[fx.Node, Inputs], inputs: Collection[str], prefix: str
+    trace: Trace, inside: Collection[fx.Node], prefix: str, but: Collection[fx.Node] = ()
 ) -> dict[fx.Node, str]:
-    """The values that enter the loop from the part of the trace that depends on `inputs` alone.
+    """The nodes of `inside` whose results are taken by nodes that are not, without `but`.
 
     Node → a name made of `prefix` and the path of the weight that it comes from, so that the
     same value has the same name in every trace of a model.
     """
-    hoisted = {node for node, c in depends_on.items() if c and c <= frozenset(inputs)}
     named: dict[fx.Node, str] = {}
     for node in trace.graph.nodes:  # in order, so that names are stable
-        if node in hoisted and any(user not in hoisted for user in node.users):
+        if node in inside and node not in but and any(user not in inside for user in node.users):
             name = f"{prefix}.{_origin(trace, node)}"
             taken = sum(other == name or other.startswith(f"{name}:") for other in named.values())
             named[node] = f"{name}:{taken}" if taken else name

@@ -8,16 +8,22 @@ from typing import Any
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import ModelError
-from ..folder.model_folder import ModelFolder, find_folder
+from ..folder.model_folder import NETWORKS, ModelFolder, find_folder
 from . import stable_diffusion, stable_diffusion_xl
 from .checkpoint import Checkpoint
-from .family import Family, Model
+from .family import Family, Model, component_class
 from .scheduler_config import scheduler_config
 
-__all__ = ["FAMILIES", "Checkpoint", "Family", "Model", "load", "scheduler_config_of"]
+__all__ = ["FAMILIES", "Checkpoint", "Family", "Model", "load", "register", "scheduler_config_of"]
 
-# A family of one's own is appended here, from outside: see docs/families.md.
 FAMILIES: list[Family] = [stable_diffusion.FAMILY, stable_diffusion_xl.FAMILY]
+
+
+def register(family: Family) -> None:
+    """Know one more family, such as one of a user's own (docs/families.md)."""
+    component, cls = family.network
+    NETWORKS.setdefault(component, set()).add(cls)
+    FAMILIES.append(family)
 
 
 def load(
@@ -56,9 +62,11 @@ def _checkpoint(model: str | ModelFolder) -> Checkpoint:
 def _family(checkpoint: Checkpoint) -> Family:
     index = checkpoint.index
     for family in FAMILIES:
-        if family.fits(index):
+        component, cls = family.network
+        if component_class(index, component) == cls and family.fits(index):
             return family
+    known = ", ".join(family.name for family in FAMILIES)
     raise ModelError(
-        f"{checkpoint.name}: a {index.get('_class_name')}; this version exports the folders of "
-        "StableDiffusionPipeline and StableDiffusionXLPipeline"
+        f"{checkpoint.name}: a {index.get('_class_name')}; this version exports the families "
+        f"{known}"
     )

@@ -109,13 +109,15 @@ class Family:
     """Checkpoints of one kind.
 
     name     of the family
-    fits     whether a model_index.json is of it
+    network  the component that predicts, and its class
+    fits     whether a model_index.json with such a network is of it
     load     its model, of a checkpoint, height and width (None: as it was trained), and how a
              component's module is made of its class; raises `ModelError`
     mends    settings that its pipeline gives its scheduler, whatever the checkpoint says
     """
 
     name: str
+    network: tuple[str, str]
     fits: Callable[[Mapping[str, Any]], bool]
     load: Callable[[Checkpoint, int | None, int | None, Callable[[Any, str], Any]], Model]
     mends: Mapping[str, object] = field(default_factory=dict)

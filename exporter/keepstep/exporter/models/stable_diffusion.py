@@ -18,21 +18,21 @@ from .text import Text, TextEncoder
 from .unet import UNet
 
 NAME = "stable-diffusion"
+NETWORK = ("unet", "UNet2DConditionModel")
 # Settings that `StableDiffusionPipeline` mends when it is made.
 MENDS: Mapping[str, object] = {"steps_offset": 1, "clip_sample": False}
 
 
 def fits(index: Mapping[str, Any]) -> bool:
     """Whether a model_index.json is of this family."""
-    return has_unet_and(index, {"text_encoder": CLIPTextModel})
+    return has_encoders(index, {"text_encoder": CLIPTextModel})
 
 
-def has_unet_and(index: Mapping[str, Any], encoders: Mapping[str, type]) -> bool:
-    """Whether a model_index.json has a UNet and these text encoders, and no others."""
-    found = {part for part in index if part.startswith("text_encoder")}
-    return component_class(index, "unet") == "UNet2DConditionModel" and {
-        part: name for part in found if (name := component_class(index, part))
-    } == {part: cls.__name__ for part, cls in encoders.items()}
+def has_encoders(index: Mapping[str, Any], encoders: Mapping[str, type]) -> bool:
+    """Whether a model_index.json has these text encoders, and no others."""
+    parts = [part for part in index if part.startswith("text_encoder")]
+    found = {part: name for part in parts if (name := component_class(index, part))}
+    return found == {part: cls.__name__ for part, cls in encoders.items()}
 
 
 def load(
@@ -89,4 +89,4 @@ def _native_size(unet: UNet2DConditionModel) -> object:
     return 64 if old and isinstance(size, int) and size < 64 else size
 
 
-FAMILY = Family(NAME, fits, load, MENDS)
+FAMILY = Family(NAME, NETWORK, fits, load, MENDS)

@@ -13,7 +13,7 @@ from .checkpoint import Checkpoint
 from .config_checks import check_text, check_unet, picture_size, text_width
 from .family import Family, Model
 from .scheduler_config import guidances_of
-from .stable_diffusion import has_unet_and
+from .stable_diffusion import NETWORK, has_encoders
 from .text import Text, TwoTextEncoders
 from .unet import UNet
 
@@ -24,7 +24,7 @@ FOLDERS = {"token_ids": "tokenizer", "token_ids_2": "tokenizer_2"}
 
 def fits(index: Mapping[str, Any]) -> bool:
     """Whether a model_index.json is of this family."""
-    return has_unet_and(index, ENCODERS)
+    return has_encoders(index, ENCODERS)
 
 
 def load(
@@ -81,4 +81,4 @@ def load(
     return model
 
 
-FAMILY = Family(NAME, fits, load)
+FAMILY = Family(NAME, NETWORK, fits, load)

@@ -45,7 +45,7 @@ def plan_of(
 ) -> tuple[Plan, dict[str, np.ndarray]]:
     """The plan, and the arrays of its constants.
 
-    stages, ports   by their names in the plan
+    stages, ports   by their names in the plan, those that give something
     weights         type of every weight that these take
     """
     entry = draft.entry
@@ -54,7 +54,7 @@ def plan_of(
         name=draft.name,
         stages=stages,
         ports=ports,
-        launches=entry.launches,
+        launches=[launch for launch in entry.launches if launch.stage in stages],
         runs=len(entry.running),
         steps=[
             Step(call.kind, t, kept)

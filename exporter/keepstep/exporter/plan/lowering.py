@@ -27,7 +27,8 @@ class LoweredSchedule:
     sampler     of those that run
     variants    of those that run
     kept        tokens, of all calls; None where nothing is pruned
-    stages      by their names in the plan, in the order in which they first run
+    stages      by their names in the plan, in the order in which they first run; one that turns
+                out to give nothing is left out
     launches    of the plan, in order
     guided      whether the run has both halves of guidance
     """
@@ -70,11 +71,12 @@ def lower_schedule(model: Model, factory: StageFactory, schedule: Schedule) -> L
     variants = tuple(factory.variant(schedule, calls[k], folded.rows) for k in running)
     counts = [pruned_counts(model, schedule, call) for call in calls]
 
-    before = [factory.text(), factory.prompt()]
+    window = window_for(folded.rows)
+    before = [factory.text(), factory.prompt(), factory.conditioning(window)]
     if folded.from_image:
         before.append(factory.encode())
     network = [factory.network(variant) for variant in variants]
-    decode = factory.decode(window_for(folded.rows))
+    decode = factory.decode(window)
     launches = (
         *(Launch(stage.name, 0) for stage in before),
         *(Launch(s.name, run, k) for run, (k, s) in enumerate(zip(running, network, strict=True))),

@@ -110,16 +110,23 @@ def _binding(port: Port, tensor: TensorType, run: int, runs: int) -> Binding:
 
 def _constants(program: Program) -> dict[str, np.ndarray]:
     """The arrays that some stage reads, in the dtype in which it does."""
-    dtypes = {
-        program.ports[name][tensor].value: type_.dtype
-        for name, stage in program.stages.items()
-        for tensor, type_ in stage.inputs.items()
-    }
+    read: dict[str, TensorType] = {}
+    for name, stage in program.stages.items():
+        for tensor, type_ in stage.inputs.items():
+            port = program.ports[name][tensor]
+            if port.value not in read or port.rows == "whole":
+                read[port.value] = type_
     return {
-        name: array.astype(_numpy(dtypes[name]))
+        name: _with_rows(array, read[name].shape).astype(_numpy(read[name].dtype))
         for name, array in program.constants.items()
-        if name in dtypes
+        if name in read
     }
+
+
+def _with_rows(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The array with as many rows as a stage reads at once: of more calls than a run may have."""
+    missing = shape[0] - len(array) if shape else 0
+    return array if missing <= 0 else np.concatenate([array, array[-1:].repeat(missing, axis=0)])
 
 
 def _numpy(dtype: str) -> np.dtype[Any]:

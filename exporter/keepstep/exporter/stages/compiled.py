@@ -39,7 +39,8 @@ class Precision:
 
 @dataclass(frozen=True)
 class ConvertedStage:
-    """A stage as ONNX code, and how its tensors are bound."""
+    """A stage as ONNX code, and how its tensors are bound. A model may have no use for a stage:
+    then it has no outputs and no code."""
 
     code: OnnxStage
     ports: Mapping[str, Port]
@@ -75,6 +76,8 @@ class StageCompiler:
 
         def make(_: Path) -> Files:
             subgraph, ports = stage.subgraph, stage.ports
+            if not subgraph.outputs:
+                return stage_files(OnnxStage(stage.name, b"", {}, {}, {}, 0), {})
             if dtype != "float32":
                 subgraph = lower_precision(
                     subgraph,

@@ -1,20 +1,20 @@
 """The stages of a model, declared. Each pruning variant of the network is traced once; its full,
-shallow, prompt and timestep parts are subgraphs of that one trace.
+shallow, prompt, timestep and conditioning parts are subgraphs of that one trace.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 from torch import Tensor, fx
 
-from ..graph.dependencies import dependencies
+from ..graph.batch import batched
 from ..graph.extract import extract
-from ..graph.hoist import frontier
+from ..graph.hoist import Hoisted, hoist
 from ..graph.trace import Trace, trace
 from ..methods.port import Port
 from ..methods.registry import methods_of
@@ -33,7 +33,7 @@ LARGE = 30  # the cost of a stage with the whole network, where others have 8
 class _TracedNetwork:
     """The traced network call, and what can be cut out of it.
 
-    hoisted   values that are computed outside of the loop, by name
+    hoisted   values that are computed outside of the loop
     sites     the tensors at the denoiser's cuts
     given     what the methods give, by name
     made_in   paths of the modules in which they make it
@@ -41,7 +41,7 @@ class _TracedNetwork:
 
     trace: Trace
     ports: Mapping[str, Port]
-    hoisted: Mapping[fx.Node, str]
+    hoisted: Hoisted
     sites: Mapping[Site, fx.Node]
     given: Mapping[str, fx.Node]
     made_in: Mapping[str, str]
@@ -61,6 +61,7 @@ class StageFactory:
         self.text = cache(self._text)
         self.prompt = cache(self._prompt)
         self.time = cache(self._time)
+        self.conditioning = cache(self._conditioning)
         self.encode = cache(self._encode)
         self.decode = cache(self._decode)
         self.network = cache(self._network)
@@ -160,30 +161,57 @@ class StageFactory:
         )
 
     def _prompt(self) -> StageSpec:
-        """What depends on the prompt alone, such as cross-attention's keys and values."""
-        return self._hoisted("prompt", tuple(self.conditions))
+        """What depends on the conditions alone, such as cross-attention's keys and values."""
+
+        def make() -> TracedStage:
+            network = self._network_trace(None, WINDOW_STEP, None)
+            given = {network.trace.inputs[name]: name for name in self.conditions}
+            part = extract(network.trace, given, network.hoisted.prompt)
+            return TracedStage(part, network.ports)
+
+        return self._spec("prompt", make, (self.model.denoiser.component,))
 
     def _time(self) -> StageSpec:
         """What depends on the timestep alone; run at export, its results are constants."""
-        return self._hoisted("time", TIMESTEP)
 
-    def _hoisted(self, name: str, told: tuple[str, ...]) -> StageSpec:
         def make() -> TracedStage:
             network = self._network_trace(None, WINDOW_STEP, None)
-            inputs = {network.trace.inputs[name]: name for name in told}
-            outputs = {node: n for node, n in network.hoisted.items() if n.startswith(f"{name}.")}
-            return TracedStage(extract(network.trace, inputs, outputs), network.ports)
+            given = {network.trace.inputs[name]: name for name in TIMESTEP}
+            part = extract(network.trace, given, network.hoisted.time)
+            return TracedStage(part, network.ports)
 
-        return self._spec(name, make, (self.model.denoiser.component,))
+        return self._spec("time", make, (self.model.denoiser.component,))
+
+    def _conditioning(self, window: int) -> StageSpec:
+        """What depends on timestep and conditions, such as modulation, for all calls at once.
+
+        window   as many calls as it is made for, so that schedules share it: at least those of a
+                 run
+        """
+
+        def make() -> TracedStage:
+            network = self._network_trace(None, WINDOW_STEP, None)
+            trace, hoisted = network.trace, network.hoisted
+            given = {trace.inputs[name]: name for name in self.conditions}
+            part = extract(trace, {**given, **hoisted.prompt, **hoisted.time}, hoisted.both)
+            by_call = {*part.inputs} & {*hoisted.time.values()}
+            # All rows of a table, where a call of the network takes those of its own.
+            whole = {n: replace(network.ports[n], rows="whole") for n in (*by_call, *part.outputs)}
+            if part.outputs:
+                part = batched(part, window, by_call)
+            return TracedStage(part, {**network.ports, **whole})
+
+        component = self.model.denoiser.component
+        return self._spec("conditioning", make, (component,), kind="prompt", window=window)
 
     def _extract_network(self, variant: NetworkVariant) -> TracedStage:
         """The part of a traced call that a variant runs."""
         grid = self.model.denoiser.tokens(*self.latents[2:])
         restart = variant.cut if grid and _reselects(variant, grid.blocks) else None
         network = self._network_trace(variant.prune, variant.window, restart)
-        traced, told = network.trace, {*self.conditions, *TIMESTEP}
-        inputs = {n: name for name, n in traced.inputs.items() if name not in told}
-        inputs |= network.hoisted
+        traced = network.trace
+        inputs = {node: name for name, node in traced.inputs.items() if name not in TIMESTEP}
+        inputs |= network.hoisted.all
         outputs = {traced.outputs[0]: "prediction"}
         shallow = variant.cut if variant.kind == "shallow" else None
         for name, node in network.given.items():
@@ -215,9 +243,8 @@ class StageFactory:
                     hook = module.register_forward_hook(lambda *_, m=method: m.restart())
                     hooks.callback(hook.remove)
             traced = trace(network, inputs)
-        depends_on = dependencies(traced)
-        prompt = frontier(traced, depends_on, self.conditions, "prompt")
-        time = frontier(traced, depends_on, TIMESTEP, "time")
+        hoisted = hoist(traced, TIMESTEP, self.conditions)
+        by_call = (*hoisted.time.values(), *hoisted.both.values())
         _, *others = traced.outputs
         made = {name: output for method in methods for name, output in method.made().items()}
         ports = {
@@ -226,15 +253,15 @@ class StageFactory:
             "timestep": Port("timestep"),
             **{name: port for name, (_, port) in taken.items()},
             **{name: output.port for name, output in made.items()},
-            **{name: Port(name, lowered=True) for name in prompt.values()},
-            **{name: Port(name, "call", lowered=True) for name in time.values()},
+            **{name: Port(name, lowered=True) for name in hoisted.prompt.values()},
+            **{name: Port(name, "call", lowered=True) for name in by_call},
             "prediction": PREDICTION,
             "cached": Port("cached", lowered=True),
         }
         return _TracedNetwork(
             traced,
             ports,
-            prompt | time,
+            hoisted,
             dict(zip(sites, others, strict=False)),
             dict(zip(made, others[len(sites) :], strict=True)),
             {name: output.module for name, output in made.items()},

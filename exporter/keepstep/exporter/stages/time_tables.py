@@ -23,6 +23,9 @@ def time_tables(
     """
     import onnxruntime as ort
 
+    if not stage.outputs:
+        return {}
+
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     session = ort.InferenceSession(stage.onnx, options, providers=["CPUExecutionProvider"])
