@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from runtime.toy_bundle import TOKENIZER, seal, tokenizer
 
 from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, TensorType, Value
-from keepstep.runtime.format.plan_json import plan_to_json
+from keepstep.runtime.format.plan_text import plan_to_json
 
 BATCH, HEIGHT, WIDTH = 2, 4, 2
 IMAGE = TensorType("uint8", (BATCH, HEIGHT, WIDTH, 3))
