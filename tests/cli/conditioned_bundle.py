@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ PLANS: dict[str, tuple[dict[str, TensorType], list[Any]]] = {
     ),
     "copy": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
     "unguided": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
+    "defaults": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
 }
+DEFAULTS = {"init_image": (10.0, 200.0, 30.0), "guidance_scale": 2.5}  # of the plan `defaults`
 
 
 def write_conditioned_bundle(folder: Path) -> Path:
@@ -49,6 +52,8 @@ def write_conditioned_bundle(folder: Path) -> Path:
         if name == "unguided":
             del inputs["guidance_scale"]
         values = {n: Value("input", t, 256 * i) for i, (n, t) in enumerate(inputs.items())}
+        if name == "defaults":
+            values |= {n: replace(values[n], default=known) for n, known in DEFAULTS.items()}
         values["image"] = Value("output", IMAGE, 256 * len(inputs))
         plan = Plan(
             name=name,

@@ -14,8 +14,8 @@ from rich.text import Text
 
 from keepstep.exporter.check.verdict import CallVerdict, Verdict
 from keepstep.exporter.schedule.schema import LETTER_OF, Repeat, Schedule
+from keepstep.runtime.format.plan import Default
 from keepstep.runtime.format.rules_values import range_text
-from keepstep.runtime.wording import shown
 
 from .terminal import printable, words
 
@@ -55,7 +55,7 @@ def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
         for name, tensor in plan[role].items():
             limits = [range_text(tensor["range"])] if "range" in tensor else []
             if "default" in tensor:
-                limits.append(f"default {shown(tensor['default'])}")
+                limits.append(f"default {_default_text(tensor['default'])}")
             shape = str(tuple(tensor["shape"]))
             values.add_row(name, label, tensor["dtype"], shape, ", ".join(limits))
     title = words(plan["name"], "bold")
@@ -68,6 +68,14 @@ def timeline_text(calls: str) -> Text:
     for letter in calls:
         text.append(printable(letter), style=STYLES.get(letter, ""))
     return text
+
+
+def _default_text(default: Default) -> str:
+    """A default as a plan writes it; of a long list the first numbers."""
+    if not isinstance(default, tuple):
+        return str(default).lower() if isinstance(default, bool) else f"{default:g}"
+    known = ", ".join(map(_default_text, default[:8]))
+    return f"[{known}{', …' if len(default) > 8 else ''}]"
 
 
 def schedules_table(schedules: Sequence[Schedule]) -> RenderableType:

@@ -245,20 +245,18 @@ Finding rule_8_fields(const Plan& plan) {
             return "values." + name + ": 'feed' stands at kind scratch only, found kind " +
                    value.kind;
         }
-        const auto misplaced = [&](const std::string& field) {
-            return "values." + name + ": " + field + " stands at kind input only, found kind " +
-                   value.kind;
-        };
+        const std::string place = "values." + name;
+        const std::string misplaced = " stands at kind input only, found kind " + value.kind;
         if (value.range) {
-            if (value.kind != "input") return misplaced("'range'");
+            if (value.kind != "input") return place + ": 'range'" + misplaced;
             if (const Finding fault = range_fault(*value.range, value.type.dtype)) {
-                return "values." + name + ".range: " + *fault;
+                return place + ".range: " + *fault;
             }
         }
         if (value.fallback) {
-            if (value.kind != "input") return misplaced("'default'");
+            if (value.kind != "input") return place + ": 'default'" + misplaced;
             if (const Finding fault = default_fault(*value.fallback, value)) {
-                return "values." + name + ".default: " + *fault;
+                return place + ".default: " + *fault;
             }
         }
     }
