@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans.edits import put
 from plans.make import HERE, mutated, text_of
 from plans.toy import as_format_1, toy
 
@@ -40,6 +41,11 @@ def test_a_plan_of_format_1_is_the_same_plan() -> None:
     old = plan_from_json(text_of(mutated(as_format_1)))
     assert old.version == 1
     assert dataclasses.replace(old, version=2) == plan_from_json(text_of(toy()))
+
+
+def test_a_default_keeps_the_sign_of_zero() -> None:
+    plan = plan_from_json(text_of(mutated(put("values", "noise", "default", [0, -0.0, 1.0, 0.5]))))
+    assert '"default": [0, -0.0, 1, 0.5]' in plan_to_json(plan)
 
 
 def test_equal_plans_are_written_alike() -> None:

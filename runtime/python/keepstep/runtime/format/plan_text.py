@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from math import copysign
 from typing import Any
 
 from keepstep.runtime.format.plan import (
@@ -90,10 +91,10 @@ def _default_data(default: Default) -> Any:
 
 
 def _shortest(number: float) -> float:
-    """A number as a person writes it: 49407, not 49407.0; a boolean as it is."""
-    if isinstance(number, bool) or not float(number).is_integer() or abs(number) > MAX_INT:
-        return number
-    return int(number)
+    """A number as a person writes it: 49407, not 49407.0; a boolean as it is, and so is -0.0."""
+    whole = not isinstance(number, bool) and float(number).is_integer() and abs(number) <= MAX_INT
+    # An int has no sign of zero, and a default has one.
+    return number if not whole or (number == 0 and copysign(1, number) < 0) else int(number)
 
 
 def _type_data(tensor: TensorType) -> dict[str, Any]:
