@@ -89,7 +89,7 @@ def picture(drawings: list[Drawing], prompt: str) -> Image.Image:
         top = side + 60
         for k, step in enumerate(drawing.plan.steps):
             box = (left + k * cell, top, left + (k + 1) * cell - 1.5, top + 26)
-            pen.rectangle(box, fill=COLOURS[step.kind])
+            pen.rectangle(box, fill=COLOURS[step.label])
     x = gap
     for kind, label in (("full", "full"), ("shallow", "shallow"), ("skip", "skipped: no launch")):
         pen.rectangle((x, side + 104, x + 14, side + 118), fill=COLOURS[kind])
@@ -110,7 +110,7 @@ def main() -> None:
     for heading in ("plan", "seconds", "speed-up", "full", "shallow", "skipped", "against full"):
         table.add_column(heading, justify="left" if heading == "plan" else "right")
     for drawing in drawings:
-        kinds = [step.kind for step in drawing.plan.steps]
+        kinds = [step.label for step in drawing.plan.steps]
         likeness = psnr(drawing.image, drawings[0].image)
         table.add_row(
             drawing.plan.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper, shape_inference
 from runtime.toy_bundle import TOKENIZER, seal, tokenizer
 
 from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, TensorType, Value
-from keepstep.runtime.format.plan_json import plan_to_json
+from keepstep.runtime.format.plan_text import plan_to_json
 
 BATCH, HEIGHT, WIDTH = 2, 4, 2
 IMAGE = TensorType("uint8", (BATCH, HEIGHT, WIDTH, 3))
@@ -36,7 +37,9 @@ PLANS: dict[str, tuple[dict[str, TensorType], list[Any]]] = {
     ),
     "copy": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
     "unguided": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
+    "defaults": ({"init_image": IMAGE}, [("Identity", ["init_image"], "image")]),
 }
+DEFAULTS = {"init_image": (10.0, 200.0, 30.0), "guidance_scale": 2.5}  # of the plan `defaults`
 
 
 def write_conditioned_bundle(folder: Path) -> Path:
@@ -49,6 +52,8 @@ def write_conditioned_bundle(folder: Path) -> Path:
         if name == "unguided":
             del inputs["guidance_scale"]
         values = {n: Value("input", t, 256 * i) for i, (n, t) in enumerate(inputs.items())}
+        if name == "defaults":
+            values |= {n: replace(values[n], default=known) for n, known in DEFAULTS.items()}
         values["image"] = Value("output", IMAGE, 256 * len(inputs))
         plan = Plan(
             name=name,

@@ -56,8 +56,8 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "manifest missing": (lambda f: (f / "bundle.json").unlink(), ["bundle.json", "export"]),
     "manifest cut": (lambda f: (f / "bundle.json").write_text("{"), ["bundle.json", "rule 1"]),
     "newer": (
-        lambda f: edited(f / "bundle.json", lambda m: m.update(keepstep=2)),
-        ["version 2", "reads version 1"],
+        lambda f: edited(f / "bundle.json", lambda m: m.update(keepstep=3)),
+        ["version 3", "reads versions 1 and 2"],
     ),
     "path upwards": (lambda f: with_path(f, "../x"), ["'../x'", "rule 3"]),
     "absolute path": (lambda f: with_path(f, "/x"), ["'/x'", "rule 3"]),

@@ -205,7 +205,7 @@ def test_inspect_agrees_with_the_plans(keepstep: Command, bundle: Path) -> None:
         assert entry["calls"] == CALLS[entry["name"]]
         assert sum(entry["steps"].values()) == len(plan.steps)
         assert sum(entry["launches"].values()) == len(plan.calls)
-        assert entry["steps"]["skip"] == entry["calls"].count(".")
+        assert entry["steps"].get("skip", 0) == entry["calls"].count(".")
         assert entry["kept"] == ([KEPT] if entry["name"] == "dato-coco" else [])
         assert entry["arena_bytes"] == plan.arena_bytes
         assert 0 < entry["alive_bytes"] <= entry["arena_bytes"] <= 1.1 * entry["alive_bytes"]

@@ -51,6 +51,20 @@ def test_a_plan_that_takes_sizes_is_told_the_pictures_own_uncropped(run: Command
     assert sheet.tolist() == [pixels * 2] * HEIGHT  # two pictures side by side
 
 
+def test_what_a_plan_has_a_default_for_is_left_out_unless_it_is_asked_for(
+    run: Command, keepstep: Command, toy: Path
+) -> None:
+    assert (drawn(run("defaults")) == (10, 200, 30)).all()
+    saving = ["run", toy, "--plan", "defaults", "--prompt", "a", "--save-inputs", "in.safetensors"]
+    keepstep(*saving)
+    assert set(load_file("in.safetensors")) == {"noise", "token_ids"}
+    keepstep(*saving, "--guidance-scale", "7")
+    assert load_file("in.safetensors")["guidance_scale"] == 7
+    outcome = keepstep("inspect", toy, "--plan", "defaults")
+    assert "default 2.5" in outcome.out
+    assert "default [10, 200, 30]" in outcome.out
+
+
 def test_a_picture_is_cut_from_the_middle_resized_and_given_to_the_whole_batch(
     run: Command,
 ) -> None:

@@ -94,7 +94,9 @@ def test_the_tensors_of_sd15s_plans_have_the_networks_sizes(sd15_bundle: Bundle)
         (2, 320, 64, 64),
     )
     assert full.outputs["prediction"].dtype == "float32"
-    assert [step.kept for step in plan.steps if step.kind == "full"] == [4096 - int(0.4 * 4096)] * 5
+    assert [step.kept for step in plan.steps if step.label == "full"] == [
+        4096 - int(0.4 * 4096)
+    ] * 5
     prompt = plan.stages["prompt"].outputs
     assert len(prompt) == 2 * 16, "a key and a value of each transformer block"
     assert {tensor.dtype for tensor in prompt.values()} == {"float16"}

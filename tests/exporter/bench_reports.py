@@ -31,7 +31,7 @@ def plan(name: str, kinds: Sequence[str]) -> Plan:
         values={},
         stages={k: Stage({}, {}, {}, macs=MACS.get(k, 7)) for k in ("text", "decode", *MACS)},
         calls=(*calls, Call("decode", {}, {})),
-        steps=tuple(Step(kind, 0.0) for kind in kinds),  # type: ignore[arg-type]
+        steps=tuple(Step(kind, 0.0) for kind in kinds),
         arena_bytes=0,
     )
 

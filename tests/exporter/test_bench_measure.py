@@ -38,6 +38,12 @@ def test_the_loop_is_the_whole_less_what_is_no_call_of_the_network() -> None:
     assert one.seconds.median == 4.0
 
 
+def test_the_loop_knows_the_labels_of_its_plan() -> None:
+    calls = (("text", 0.5), ("K of 60 %", 2.0), ("decode", 1.0))
+    one = Measured(cell("a", 1, []), [Run(picture(0), 4.0, calls, loop={"K of 60 %"})])
+    assert one.loop_seconds.median == pytest.approx(4.0 - 1.5)
+
+
 def test_a_timeline_has_the_median_of_every_call_in_order() -> None:
     runs = [Run(picture(0), 1.0, (("full", s), ("skip", 2 * s))) for s in (1.0, 5.0, 2.0)]
     one = Measured(cell("a", 1, []), runs)

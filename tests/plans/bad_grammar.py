@@ -21,8 +21,8 @@ GRAMMAR: dict[str, Mutation] = {
     "01-unknown-tensor-field": put("stages", "full", "inputs", "noise", "layout", "nchw"),
     "01-unknown-call-field": put("calls", 0, "when", 1),
     "01-unknown-step-field": put("steps", 0, "sigma", 1.0),
-    "01-version-is-a-string": put("keepstep", "1"),
-    "01-version-is-a-float": put("keepstep", 1.0),
+    "01-version-is-a-string": put("keepstep", "2"),
+    "01-version-is-a-float": put("keepstep", 2.0),
     "01-version-is-true": put("keepstep", True),
     "01-name-is-a-number": put("name", 7),
     "01-int-is-true": put("arena_bytes", True),
@@ -73,13 +73,31 @@ GRAMMAR: dict[str, Mutation] = {
     "01-timestep-is-true": put("steps", 0, "timestep", True),
     "01-timestep-of-400-digits": put("steps", 0, "timestep", 10**400),
     "01-kept-is-a-float": put("steps", 0, "kept", 12.0),
+    "01-label-is-a-number": put("steps", 0, "label", 7),
+    "01-label-is-missing": drop("steps", 0, "label"),
+    "01-step-has-a-kind-and-a-label": put("steps", 0, "kind", "full"),
+    "01-step-has-the-kind-of-format-1": both(
+        drop("steps", 0, "label"), put("steps", 0, "kind", "full")
+    ),
+    "01-in-place-is-null": put("stages", "full", "in_place", None),
+    "01-in-place-is-a-list": put("stages", "full", "in_place", ["prediction", "noise"]),
+    "01-in-place-of-a-list": put("stages", "full", "in_place", {"prediction": ["noise"]}),
+    "01-default-is-null": put("values", "noise", "default", None),
+    "01-default-is-a-string": put("values", "noise", "default", "0"),
+    "01-default-is-an-object": put("values", "noise", "default", {"all": 0}),
+    "01-default-is-an-empty-list": put("values", "noise", "default", []),
+    "01-default-of-strings": put("values", "noise", "default", ["0", "0", "0", "0"]),
+    "01-default-of-lists": put("values", "noise", "default", [[0, 0, 0, 0]]),
+    "01-default-with-a-null": put("values", "noise", "default", [0, 0, 0, None]),
+    "01-default-beyond-double": put("values", "noise", "default", 10**400),
+    "01-default-of-4097-numbers": put("values", "noise", "default", [0] * 4097),
     "01-half-of-a-surrogate-pair": put("name", "\ud800"),
     "01-half-of-a-surrogate-pair-in-a-newer-file": both(
-        put("keepstep", 2), put("steps", 0, "timestep", ["\ud800"])
+        put("keepstep", 3), put("steps", 0, "timestep", ["\ud800"])
     ),
     # 2: version
-    "02-newer": put("keepstep", 2),
-    "02-newer-with-new-fields": both(put("keepstep", 3), put("graphs", []), drop("steps")),
+    "02-newer": put("keepstep", 3),
+    "02-newer-with-new-fields": both(put("keepstep", 4), put("graphs", []), drop("steps")),
     "02-version-zero": put("keepstep", 0),
 }
 
@@ -88,7 +106,7 @@ _Text = Callable[[bytes], bytes]
 TEXTS: dict[str, _Text] = {
     "01-empty-file": lambda good: b"",
     "01-cut-short": lambda good: good[: len(good) // 2],
-    "01-not-json": lambda good: b"keepstep: 1\n",
+    "01-not-json": lambda good: b"keepstep: 2\n",
     "01-list": lambda good: b"[" + good + b"]",
     "01-null": lambda good: b"null",
     "01-two-objects": lambda good: good + good,

@@ -11,7 +11,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from plans.bad_format_1 import FORMAT_1  # noqa: E402
 from plans.bad_grammar import GRAMMAR, TEXTS  # noqa: E402
+from plans.bad_newer import NEWER  # noqa: E402
 from plans.bad_rules import RULES  # noqa: E402
 from plans.edits import Mutation  # noqa: E402
 from plans.toy import Json, toy  # noqa: E402
@@ -22,7 +24,7 @@ def corpus() -> Iterator[tuple[str, bytes]]:
     """Every file of the corpus: path and content."""
     for name, mutate in VALID.items():
         yield f"valid/{name}.json", text_of(mutated(mutate))
-    for name, mutate in {**GRAMMAR, **RULES}.items():
+    for name, mutate in {**GRAMMAR, **RULES, **NEWER, **FORMAT_1}.items():
         yield f"bad/{name}.json", text_of(mutated(mutate))
     good = text_of(toy())
     for name, change in TEXTS.items():

@@ -24,7 +24,7 @@ def toy() -> Json:
     network = {**sampler, "time": row, "context": row}
     features = tensor("float32", 1, 8)
     return {
-        "keepstep": 1,
+        "keepstep": 2,
         "name": "toy",
         "arena_bytes": 1792,
         "values": {
@@ -80,11 +80,20 @@ def toy() -> Json:
             {"stage": "decode", "reads": {"latents": "latents"}, "writes": {"image": "image"}},
         ],
         "steps": [
-            {"kind": "full", "timestep": 999.0, "kept": 12},
-            {"kind": "skip", "timestep": 666.0, "kept": None},
-            {"kind": "shallow", "timestep": 333, "kept": None},
+            {"label": "full", "timestep": 999.0, "kept": 12},
+            {"label": "skip", "timestep": 666.0, "kept": None},
+            {"label": "shallow", "timestep": 333, "kept": None},
         ],
     }
+
+
+def as_format_1(plan: Json) -> None:
+    """Write a plan that says nothing newer as format 1 does: labels are kinds there."""
+    plan["keepstep"] = 1
+    plan["steps"] = [
+        {"kind" if key == "label" else key: part for key, part in step.items()}
+        for step in plan["steps"]
+    ]
 
 
 def constant(file: str, name: str, *shape: int) -> Json:

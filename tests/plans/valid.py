@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from plans.edits import Mutation, both, drop, put, rename
-from plans.toy import Json, tensor
+from plans.in_place import in_place
+from plans.toy import Json, as_format_1, tensor
 
 
 def scalars(plan: Json) -> None:
@@ -74,6 +75,41 @@ def _state_across_steps(plan: Json) -> None:
     plan["arena_bytes"] = 2048
 
 
+def _defaults(plan: Json) -> None:
+    """The widest number of every dtype, and lists; each is also all that its range lets through."""
+    every_dtype(plan)
+    for dtype, default in {
+        "float32": -(2.0**128 - 2.0**104),
+        "float16": [65504, -65504, 6e-8],
+        "bfloat16": 2.0**128 - 2.0**120,
+        "int64": [-(2**53), 2**53, 0],
+        "int32": -(2**31),
+        "uint8": 255.0,
+        "bool": [True, False, True],
+    }.items():
+        plan["values"][dtype]["default"] = default
+    plan["values"]["token_ids"] |= {"default": [0, 6, 3, 0], "range": [0, 6]}
+    plan["values"]["noise"] |= {"default": 0.1, "range": [0.1, 0.1]}
+
+
+def _scalar_defaults(plan: Json) -> None:
+    scalars(plan)
+    plan["values"]["guidance_scale"]["default"] = 7.5
+    plan["values"]["given"] = {"kind": "input", **tensor("bool"), "offset": 2048, "default": False}
+    plan["arena_bytes"] = 2304
+
+
+def _scratch_in_place(plan: Json) -> None:
+    """A whole scratch value in place, and an output that is not."""
+    in_place()(plan)
+    plan["values"]["kv"] |= {"kind": "scratch", "shape": [2, 4]}
+    plan["stages"]["begin"]["outputs"]["kv"] = tensor("float32", 2, 4)
+    plan["stages"]["write"]["outputs"]["more"] = tensor("float32", 4, 4)
+    del plan["calls"][6]
+    plan["calls"][5]["reads"]["cache"] = "kv"
+    plan["calls"][5]["writes"] = {"cache_new": "kv", "more": "other"}
+
+
 VALID: dict[str, Mutation] = {
     "toy": lambda plan: None,
     "scalars": scalars,
@@ -121,5 +157,27 @@ VALID: dict[str, Mutation] = {
         put("calls", 4, "reads", "again", "latents"),
     ),
     "call-of-the-same-stage-twice": lambda plan: plan["calls"].append(plan["calls"][4]),
+    "in-place": in_place(),
+    "in-place-of-nothing": put("stages", "full", "in_place", {}),
+    "in-place-scratch": _scratch_in_place,
+    "defaults": _defaults,
+    "scalar-defaults": _scalar_defaults,
+    "default-of-4096-numbers": both(
+        put("values", "extra", {"kind": "input", **tensor("uint8", 4096), "offset": 1792}),
+        put("values", "extra", "default", [7] * 4096),
+        put("arena_bytes", 1792 + 4096),
+    ),
+    "labels": both(
+        put("steps", 0, "label", "blocks 0–3, CAT 60 % 🐈"),
+        put("steps", 1, "label", "x"),
+        put("steps", 2, "label", "ü" * 200),
+    ),
+    "step-has-two-calls": put("calls", 3, "step", 2),
+    "step-has-no-call": drop("calls", 2, "step"),
+    "format-1": as_format_1,
+    "format-1-no-steps": both(
+        as_format_1, put("steps", []), drop("calls", 1, "step"), drop("calls", 2, "step")
+    ),
+    "format-1-ranges": both(_ranges, as_format_1),
     "rows-of-all": put("calls", 4, "reads", "latents", ["latents", 0]),
 }

@@ -12,7 +12,7 @@ from runtime.safetensors_by_hand import write_safetensors
 from runtime.toy_bundle import seal
 
 from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, Step, TensorType, Value
-from keepstep.runtime.format.plan_json import plan_to_json
+from keepstep.runtime.format.plan_text import plan_to_json
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 SAFETENSORS_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64"}

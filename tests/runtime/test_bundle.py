@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from plans.make import HERE, text_of
-from plans.toy import toy
-from runtime.toy_bundle import CONSTANTS, KERNEL, seal, write_bundle
+from plans.make import HERE, mutated, text_of
+from plans.toy import as_format_1, toy
+from runtime.toy_bundle import CONSTANTS, KERNEL, inputs, played, seal, write_bundle
 
 from keepstep.runtime import Bundle, BundleError, InputError, Plan
 
@@ -97,12 +97,24 @@ def test_a_broken_manifest_is_refused(folder: Path, content: bytes) -> None:
 
 def test_a_newer_bundle_is_refused_with_both_versions(folder: Path) -> None:
     manifest(folder, lambda m: m.update(keepstep=7, engines=[]))
-    assert "version 7, but this keepstep reads version 1" in refused(folder, 2)
+    assert "version 7, but this keepstep reads versions 1 and 2" in refused(folder, 2)
+
+
+@pytest.mark.parametrize("of_bundle", [1, 2])
+@pytest.mark.parametrize("edit", [lambda plan: None, as_format_1])
+def test_a_bundle_and_its_plans_are_read_each_by_its_own_format(
+    tmp_path: Path, of_bundle: int, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    folder = write_bundle(tmp_path / "old", mutated(edit))
+    seal(folder, keepstep=of_bundle)
+    with Bundle.open(folder).player("toy") as player:
+        expected = played(**inputs())
+        np.testing.assert_allclose(player.run(inputs())["latents"], expected["latents"], rtol=1e-5)
 
 
 def test_a_newer_plan_is_refused_with_both_versions(folder: Path) -> None:
-    replan(folder, lambda plan: plan.update(keepstep=2, graphs=[]))
-    assert "version 2, but this keepstep reads version 1" in refused(folder, 2, "toy")
+    replan(folder, lambda plan: plan.update(keepstep=3, graphs=[]))
+    assert "version 3, but this keepstep reads versions 1 and 2" in refused(folder, 2, "toy")
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a\\b", "C:/x", "", "a//b", "./a"])
@@ -265,7 +277,7 @@ def test_constants_must_be_in_their_files(
 @pytest.mark.parametrize("name", [p.name for p in sorted((HERE / "bad").glob("1[1-9]-*.json"))])
 def test_bad_plans_are_refused_from_within_a_bundle(folder: Path, name: str) -> None:
     (folder / "plans/toy.json").write_bytes((HERE / "bad" / name).read_bytes())
-    for stage in ("spare", "idle", "late", "last", "mask", "note"):
+    for stage in ("spare", "idle", "late", "last", "mask", "note", "begin", "write"):
         (folder / f"stages/{stage}-00.onnx").touch()
     seal(folder)
     assert refused(folder, int(name[:2]), "toy").startswith("plans/toy.json: ")

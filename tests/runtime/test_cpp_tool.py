@@ -61,9 +61,9 @@ def test_a_listing_has_the_types_and_calls_of_the_player(tool: Tool, bundle: Bun
             assert listing[role] == expected
             assert list(listing[role]) == list(expected), "in the order of the plan"
     plan = bundle.plan("toy")
-    kinds = [plan.steps[c.step].kind if c.step is not None else None for c in plan.calls]
-    assert [(c["stage"], c["kind"], c["calls"]) for c in listing["calls"]] == [
-        (call.stage, kind, 1) for call, kind in zip(plan.calls, kinds, strict=True)
+    labels = [plan.steps[c.step].label if c.step is not None else None for c in plan.calls]
+    assert [(c["stage"], c["label"], c["calls"]) for c in listing["calls"]] == [
+        (call.stage, label, 1) for call, label in zip(plan.calls, labels, strict=True)
     ]
     assert listing["plans"] == list(bundle.plans)
 

@@ -22,7 +22,7 @@ from keepstep.runtime.format.plan import (
     TensorType,
     Value,
 )
-from keepstep.runtime.format.plan_json import plan_to_json
+from keepstep.runtime.format.plan_text import plan_to_json
 
 ONNX_TYPES = {
     "float32": TensorProto.FLOAT,

@@ -8,17 +8,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plans.edits import put
 from plans.make import HERE, mutated, text_of
-from plans.toy import toy
+from plans.toy import as_format_1, toy
 
 from keepstep.runtime.errors import BundleError
-from keepstep.runtime.format.plan import FileEntry, Manifest, Plan, Tokenizer
-from keepstep.runtime.format.plan_json import (
-    manifest_from_json,
-    manifest_to_json,
-    plan_from_json,
-    plan_to_json,
-)
+from keepstep.runtime.format.plan import FORMAT_VERSION, FileEntry, Manifest, Plan, Tokenizer
+from keepstep.runtime.format.plan_json import manifest_from_json, plan_from_json
+from keepstep.runtime.format.plan_text import manifest_to_json, plan_to_json
 from keepstep.runtime.format.strict_json import MAX_DEPTH, load
 
 MANIFEST = Manifest(
@@ -36,7 +33,19 @@ MANIFEST = Manifest(
 @pytest.mark.parametrize("path", sorted((HERE / "valid").glob("*.json")), ids=lambda p: p.stem)
 def test_a_plan_survives_being_written(path: Any) -> None:
     plan = plan_from_json(path.read_bytes())
-    assert plan_from_json(plan_to_json(plan)) == plan
+    newest = dataclasses.replace(plan, version=FORMAT_VERSION)
+    assert plan_from_json(plan_to_json(plan)) == newest
+
+
+def test_a_plan_of_format_1_is_the_same_plan() -> None:
+    old = plan_from_json(text_of(mutated(as_format_1)))
+    assert old.version == 1
+    assert dataclasses.replace(old, version=2) == plan_from_json(text_of(toy()))
+
+
+def test_a_default_keeps_the_sign_of_zero() -> None:
+    plan = plan_from_json(text_of(mutated(put("values", "noise", "default", [0, -0.0, 1.0, 0.5]))))
+    assert '"default": [0, -0.0, 1, 0.5]' in plan_to_json(plan)
 
 
 def test_equal_plans_are_written_alike() -> None:
@@ -59,6 +68,11 @@ def test_a_manifest_survives_being_written(tokenizers: dict[str, Tokenizer]) -> 
     assert manifest_from_json(manifest_to_json(manifest)) == manifest
 
 
+def test_a_manifest_of_format_1_is_read() -> None:
+    old = json.loads(manifest_to_json(MANIFEST)) | {"keepstep": 1}
+    assert manifest_from_json(json.dumps(old)) == dataclasses.replace(MANIFEST, version=1)
+
+
 @pytest.mark.parametrize(
     ("rule", "change", "message"),
     [
@@ -71,7 +85,11 @@ def test_a_manifest_survives_being_written(tokenizers: dict[str, Tokenizer]) -> 
         (1, lambda m: m["files"]["a"].update(sha256="0" * 63), "expected 64 hex digits"),
         (1, lambda m: m["files"]["a"].update(sha256="g" * 64), "expected 64 hex digits"),
         (1, lambda m: m["files"]["a"].update(bytes=True), "files.a.bytes: expected an int"),
-        (2, lambda m: m.update(keepstep=2, x=1), "version 2, but this keepstep reads version 1"),
+        (
+            2,
+            lambda m: m.update(keepstep=3, x=1),
+            "version 3, but this keepstep reads versions 1 and 2",
+        ),
     ],
 )
 def test_a_bad_manifest_is_refused(
@@ -106,7 +124,14 @@ def test_whatever_is_read_gives_a_plan_or_a_bundle_error(text: str | bytes) -> N
             assert "\n" not in str(error)
 
 
-PLACES = [("values", "noise", "shape"), ("calls", 1, "reads"), ("stages", "full"), ("steps", 0)]
+PLACES = [
+    ("values", "noise", "shape"),
+    ("values", "noise", "default"),
+    ("calls", 1, "reads"),
+    ("stages", "full"),
+    ("stages", "full", "in_place"),
+    ("steps", 0),
+]
 
 
 @given(st.sampled_from(PLACES), JSON)

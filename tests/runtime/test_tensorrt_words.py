@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keepstep.runtime.backends.tensorrt_words import interface_fault, refusal
+from keepstep.runtime.backends.tensorrt_words import alias_fault, interface_fault, refusal
 from keepstep.runtime.format.plan import TensorType
 
 NAMES = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4, "MALFORMED_ENGINE": 32}
@@ -50,4 +50,21 @@ def test_an_engine_with_other_tensors_than_the_plan_binds_is_told(
     found: dict[str, TensorType], fault: str | None
 ) -> None:
     said = interface_fault({"x": X}, found)
+    assert said is None if fault is None else fault in str(said)
+
+
+@pytest.mark.parametrize(
+    ("promised", "wanted", "fault"),
+    [
+        ({"k_new": "k"}, {"k_new": "k"}, None),
+        ({"k_new": "k"}, {}, None),
+        ({}, {}, None),
+        ({}, {"k_new": "k"}, "wants 'k_new' in the memory of 'k'"),
+        ({"k_new": "k"}, {"k_new": "v"}, "wants 'k_new' in the memory of 'v'"),
+    ],
+)
+def test_what_an_engine_wants_in_place_is_promised_by_its_stage(
+    promised: dict[str, str], wanted: dict[str, str], fault: str | None
+) -> None:
+    said = alias_fault(promised, wanted)
     assert said is None if fault is None else fault in str(said)

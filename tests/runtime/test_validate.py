@@ -3,7 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from plans.make import HERE, corpus
+from plans.bad_rules import RULES
+from plans.edits import both
+from plans.make import HERE, corpus, mutated, text_of
+from plans.toy import as_format_1
+from plans.valid import VALID as VALID_EDITS
 
 from keepstep.runtime.errors import BundleError
 from keepstep.runtime.format.plan import TensorType
@@ -34,6 +38,26 @@ def test_a_bad_plan_is_refused_with_the_number_of_its_rule(path: Path) -> None:
     assert message.startswith(where)
     assert message.isprintable()
     assert len(message) < 1000
+
+
+NEWER = ("in-place", "default", "label", "scalar-defaults", "format-1", "step-has")
+"""What names in the corpus say that only one format has."""
+
+
+def of_format_1(name: str) -> bool:
+    return not any(word in name for word in NEWER)
+
+
+@pytest.mark.parametrize("name", [*filter(of_format_1, VALID_EDITS)])
+def test_what_format_1_says_as_well_is_accepted_there(name: str) -> None:
+    check_plan(plan_from_json(text_of(mutated(both(VALID_EDITS[name], as_format_1)))))
+
+
+@pytest.mark.parametrize("name", [*filter(of_format_1, RULES)])
+def test_what_format_1_says_as_well_is_refused_there(name: str) -> None:
+    with pytest.raises(BundleError) as caught:
+        check_plan(plan_from_json(text_of(mutated(both(RULES[name], as_format_1)))))
+    assert caught.value.rule == int(name[:2])
 
 
 def test_every_rule_that_a_plan_alone_can_break_has_bad_plans() -> None:

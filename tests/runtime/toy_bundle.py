@@ -154,7 +154,7 @@ def seal(folder: Path, **changes: Any) -> None:
         if path.is_file() and path.name != "bundle.json"
     }
     manifest = {
-        "keepstep": 1,
+        "keepstep": 2,
         "producer": "tests",
         "model": {"name": "toy"},
         "plans": sorted(path.stem for path in (folder / "plans").glob("*.json")),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from keepstep.exporter.check.verify import distance, golden_inputs
+from keepstep.exporter.schedule.schema import LETTER_OF
 from keepstep.playing.conditioning import grey, run_inputs
 from keepstep.runtime import Bundle, Player
 from keepstep.runtime.backends import backend, playable
@@ -25,8 +27,9 @@ class Run:
 
     image: np.ndarray  # uint8 (B, H, W, 3)
     seconds: float  # the whole picture: text, loop, decoder
-    calls: tuple[tuple[str, float], ...]  # a kind and its seconds, call by call
+    calls: tuple[tuple[str, float], ...]  # a label and its seconds, call by call
     device_bytes: int | None = 0  # of a GPU; None where that is not known
+    loop: Collection[str] = tuple(LETTER_OF)  # labels of the network's calls; a schedule's kinds
 
 
 class Cell(Protocol):
@@ -80,8 +83,9 @@ class CompiledCell:
                 start=grey(player.inputs),
             )
         )
-        calls = tuple((_kind(player.plan, time.call), time.seconds) for time in profile.calls)
-        return Run(profile.outputs["image"], profile.seconds, calls, player.device_bytes)
+        calls = tuple((_label(player.plan, time.call), time.seconds) for time in profile.calls)
+        loop = {step.label for step in player.plan.steps}
+        return Run(profile.outputs["image"], profile.seconds, calls, player.device_bytes, loop)
 
     def golden_error(self) -> float | None:
         """Relative, of the latents; None where the bundle has no recorded run."""
@@ -99,9 +103,9 @@ class CompiledCell:
             player.close()
 
 
-def _kind(plan: Plan, call: Call) -> str:
-    """What a call is to people: of the network its step's kind, else its stage."""
-    return call.stage if call.step is None else plan.steps[call.step].kind
+def _label(plan: Plan, call: Call) -> str:
+    """What a call is to people: of the network its step's label, else its stage."""
+    return call.stage if call.step is None else plan.steps[call.step].label
 
 
 def backends_for(bundle: Bundle, plan: str, asked: tuple[str, ...] = ()) -> tuple[str, ...]:

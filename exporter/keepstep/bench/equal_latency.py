@@ -121,7 +121,9 @@ def _full_call(full: Row) -> float:
     On a GPU the loop is faster than its calls one by one, and too slow a call would leave plain
     sampling fewer steps than it has time for.
     """
-    calls = full.calls["full"]
+    calls = full.calls.get("full", 0)
+    if "full" not in full.call_seconds or not calls:  # labels of other tools say other things
+        return full.loop_seconds.median / max(1, sum(full.calls.values()))
     return min(full.call_seconds["full"].median, full.loop_seconds.median / calls)
 
 

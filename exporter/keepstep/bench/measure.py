@@ -12,8 +12,6 @@ from keepstep.exporter.work import Progress
 
 from .cells import Cell, Run
 
-OF_THE_LOOP = ("full", "shallow", "skip")
-
 
 @dataclass(frozen=True)
 class Spread:
@@ -49,7 +47,7 @@ class Measured:
 
     @cached_property
     def call_seconds(self) -> Mapping[str, Spread]:
-        """Of one call of each kind, over all rounds."""
+        """Of one call of each label, over all rounds."""
         seconds: dict[str, list[float]] = defaultdict(list)
         for run in self.runs:
             for kind, s in run.calls:
@@ -58,7 +56,7 @@ class Measured:
 
     @cached_property
     def timeline(self) -> tuple[tuple[str, float], ...]:
-        """Every call in order: its kind, and the median of its seconds."""
+        """Every call in order: its label, and the median of its seconds."""
         rounds = zip(*(run.calls for run in self.runs), strict=True)
         return tuple((calls[0][0], median(s for _, s in calls)) for calls in rounds)
 
@@ -86,4 +84,4 @@ def measure(cells: Sequence[Cell], report: Progress, rounds: str = "round") -> l
 
 
 def _loop(run: Run) -> float:
-    return run.seconds - sum(s for kind, s in run.calls if kind not in OF_THE_LOOP)
+    return run.seconds - sum(s for kind, s in run.calls if kind not in run.loop)

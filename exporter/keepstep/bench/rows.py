@@ -36,11 +36,11 @@ class Row:
     plan: str
     how: str  # a backend, `eager` or `torch.compile`
     rounds: int
-    calls: Mapping[str, int]  # of the sampler, by kind
+    calls: Mapping[str, int]  # of the sampler, by label
     seconds: Spread  # of a whole picture
     loop_seconds: Spread
     call_seconds: Mapping[str, Spread]
-    timeline: Sequence[tuple[str, float]]  # every call: its kind, and its median seconds
+    timeline: Sequence[tuple[str, float]]  # every call: its label, and its median seconds
     launches: int | None  # of engines; None for PyTorch, which launches kernels
     loop_macs: int
     ideal_seconds: float  # loop of the full schedule, run in the same way, × share of its MACs

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from keepstep.exporter.check.verdict import CallVerdict, Verdict
 from keepstep.exporter.schedule.schema import LETTER_OF, Repeat, Schedule
+from keepstep.runtime.format.plan import Default
 from keepstep.runtime.format.rules_values import range_text
 
-from .terminal import words
+from .terminal import printable, words
 
 STYLES = {"F": "bold white on blue", "s": "black on cyan", ".": "bright_black"}
 LEGEND = "F full, s shallow, . skipped"
@@ -52,19 +53,29 @@ def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
         values.add_column(heading, overflow="fold")
     for role, label in (("inputs", "input"), ("feeds", "optional"), ("outputs", "output")):
         for name, tensor in plan[role].items():
-            range_ = range_text(tensor["range"]) if "range" in tensor else ""
+            limits = [range_text(tensor["range"])] if "range" in tensor else []
+            if "default" in tensor:
+                limits.append(f"default {_default_text(tensor['default'])}")
             shape = str(tuple(tensor["shape"]))
-            values.add_row(name, label, tensor["dtype"], shape, range_)
+            values.add_row(name, label, tensor["dtype"], shape, ", ".join(limits))
     title = words(plan["name"], "bold")
     return Panel(Group(lines, "", stages, "", values), title=title, title_align="left")
 
 
 def timeline_text(calls: str) -> Text:
-    """The calls of the sampler, coloured by kind."""
+    """The calls of the sampler, coloured by kind; letters that no schedule has are plain."""
     text = Text()
     for letter in calls:
-        text.append(letter, style=STYLES[letter])
+        text.append(printable(letter), style=STYLES.get(letter, ""))
     return text
+
+
+def _default_text(default: Default) -> str:
+    """A default as a plan writes it; of a long list the first numbers."""
+    if not isinstance(default, tuple):
+        return str(default).lower() if isinstance(default, bool) else f"{default:g}"
+    known = ", ".join(map(_default_text, default[:8]))
+    return f"[{known}{', …' if len(default) > 8 else ''}]"
 
 
 def schedules_table(schedules: Sequence[Schedule]) -> RenderableType:

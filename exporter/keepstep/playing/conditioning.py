@@ -33,7 +33,8 @@ def run_inputs(
 ) -> dict[str, Any]:
     """Everything that `player.run` takes; `start` is what `init_image` or `grey` give.
 
-    A scale of None is the usual one. Where a plan has no guidance there is none; raises
+    A scale of None is the plan's default, or the usual one. What the plan has a default for is left
+    out unless it was asked for. Where a plan has no guidance there is none; raises
     `InputError` for a scale above 1 that is given to such a plan.
     """
     return {
@@ -47,6 +48,8 @@ def run_inputs(
 
 def _guidance(player: Player, scale: float | None) -> dict[str, float]:
     """The guidance scale of a plan that takes one."""
+    if scale is None and _has_default(player, "guidance_scale"):
+        return {}
     if "guidance_scale" in player.inputs:
         return {"guidance_scale": GUIDANCE_SCALE if scale is None else scale}
     if scale is not None and scale > 1:  # up to 1 diffusers leaves guidance out, too
@@ -55,6 +58,12 @@ def _guidance(player: Player, scale: float | None) -> dict[str, float]:
             "it: leave --guidance-scale out, or choose a plan with guidance"
         )
     return {}
+
+
+def _has_default(player: Player, name: str) -> bool:
+    """Whether the plan says what an input holds that is left out."""
+    value = player.plan.values.get(name)
+    return value is not None and value.default is not None
 
 
 def noises(inputs: Mapping[str, TensorType], seed: int) -> dict[str, np.ndarray]:
@@ -83,7 +92,11 @@ def micro_conditions(player: Player) -> dict[str, np.ndarray]:
     A row is original height and width, crop top and left, target height and width: a picture that
     was neither resized nor cropped. Source: Podell et al., "SDXL", arXiv:2307.01952, section 2.2.
     """
-    names = [name for name in ("time_ids", "negative_time_ids") if name in player.inputs]
+    names = [
+        name
+        for name in ("time_ids", "negative_time_ids")
+        if name in player.inputs and not _has_default(player, name)
+    ]
     if not names:
         return {}
     batch, height, width, _ = player.outputs["image"].shape
@@ -98,7 +111,7 @@ def init_image(player: Player, path: Path | None) -> dict[str, np.ndarray]:
     for a file that is no picture, and where a plan takes one and none is given, or the reverse.
     """
     expected = player.inputs.get("init_image")
-    if expected is None and path is None:
+    if path is None and (expected is None or _has_default(player, "init_image")):
         return {}
     if path is None:
         raise InputError(

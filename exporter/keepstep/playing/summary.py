@@ -22,14 +22,21 @@ def loop_macs(plan: Plan) -> int:
 
 
 def step_counts(plan: Plan) -> dict[str, int]:
-    """Calls of the sampler by kind."""
-    counts = Counter(step.kind for step in plan.steps)
-    return {kind: counts.get(kind, 0) for kind in ("full", "shallow", "skip")}
+    """Calls of the sampler by label, in the order in which labels first stand."""
+    return dict(Counter(step.label for step in plan.steps))
 
 
 def timeline(plan: Plan) -> str:
-    """The calls as a schedule writes them: F full, s shallow, . skip."""
-    return "".join(LETTER_OF[step.kind] for step in plan.steps)
+    """A letter a call, as a schedule writes them: F full, s shallow, . skipped.
+
+    A step that launches nothing is skipped, whatever its label; a label that no schedule knows is
+    told by its first letter.
+    """
+    launched = {call.step for call in plan.calls}
+    return "".join(
+        LETTER_OF.get(step.label, step.label[0]) if s in launched else LETTER_OF["skip"]
+        for s, step in enumerate(plan.steps)
+    )
 
 
 def describe(plan: Plan) -> dict[str, Any]:
@@ -72,6 +79,7 @@ def _constant_bytes(plan: Plan, weights: bool) -> int:
 def _types(plan: Plan, chosen: Any) -> dict[str, dict[str, Any]]:
     def entry(value: Value) -> dict[str, Any]:
         range_ = {} if value.range is None else {"range": list(value.range)}
-        return {"dtype": value.type.dtype, "shape": list(value.type.shape), **range_}
+        default = {} if value.default is None else {"default": value.default}
+        return {"dtype": value.type.dtype, "shape": list(value.type.shape), **range_, **default}
 
     return {name: entry(value) for name, value in plan.values.items() if chosen(value)}

@@ -103,7 +103,7 @@ keepstep::Status measure(keepstep::Player& player) {
     if (!profile.ok()) return profile.status();
     for (const auto& [index, seconds] : profile->calls) {
         const keepstep::Call& call = player.calls()[index];
-        std::printf("%-20s %-8s %8.3f ms\n", call.stage.c_str(), call.kind.c_str(), 1e3 * seconds);
+        std::printf("%-20s %-8s %8.3f ms\n", call.stage.c_str(), call.label.c_str(), 1e3 * seconds);
     }
     std::printf("%-29s %8.3f ms\n", "the whole run", 1e3 * profile->seconds);
     return {};

@@ -1,5 +1,8 @@
 #include "marked_arena.h"
 
+#include <map>
+#include <string>
+
 #include "demands.h"
 
 namespace keepstep::fuzz {
@@ -42,11 +45,34 @@ void MarkedArena::launch(std::size_t index) {
         }
         write(written, ++writers_);
     }
-    for (const Bytes& read : reads) {
-        for (std::size_t i = read.begin; i < read.end; ++i) {
-            demand(marks_[i].writer <= before, "no call writes what it reads");
+    const std::vector<std::size_t> writers = writers_in_place(call, stage, before);
+    for (std::size_t r = 0; r < reads.size(); ++r) {
+        for (std::size_t i = reads[r].begin; i < reads[r].end; ++i) {
+            demand(marks_[i].writer <= before || marks_[i].writer == writers[r],
+                   "no call writes what it reads, but for the output in the input's place");
+            demand(writers[r] == 0 || marks_[i].writer == writers[r],
+                   "an output in an input's place has all its bytes");
         }
     }
+}
+
+std::vector<std::size_t> MarkedArena::writers_in_place(const Call& call, const Stage& stage,
+                                                       std::size_t before) const {
+    std::map<std::string, std::size_t> writer_of;  // input → its output's number
+    for (const auto& [output, input] : stage.in_place) {
+        std::size_t place = 0;
+        for (const auto& [tensor, _] : call.writes) {
+            ++place;  // nothing writes a constant: every output is a tensor in the arena
+            if (tensor == output) writer_of[input] = before + place;
+        }
+    }
+    std::vector<std::size_t> found;
+    for (const auto& [tensor, binding] : call.reads) {
+        if (plan_.values.at(binding.value).kind == "constant") continue;
+        const auto writer = writer_of.find(tensor);
+        found.push_back(writer == writer_of.end() ? 0 : writer->second);
+    }
+    return found;
 }
 
 std::vector<MarkedArena::Bytes> MarkedArena::bytes_of(const Named<Binding>& bound,

@@ -19,7 +19,7 @@ class MarkedArena {
 
     /// Plays the calls of `launches` where all inputs are given, and all feeds, too, if `fed`.
     /// Demands that every call reads what its values hold, that its outputs lie beside what it
-    /// reads, that nothing is seen of an earlier run, and that all outputs are there at the end.
+    /// reads or in the place of an input, that nothing is seen of an earlier run, and that all outputs are there at the end.
     void run(const std::vector<std::size_t>& launches, bool fed);
 
   private:
@@ -40,6 +40,11 @@ class MarkedArena {
     /// The tensors that are bound to values in the arena; demands that they lie in them.
     std::vector<Bytes> bytes_of(const internal::Named<internal::Binding>& bound,
                                 const internal::Named<internal::Type>& tensors) const;
+    /// For every tensor that is read in the arena the number of the output that is in its place, if
+    /// one is, else 0; `before` is the number of the last tensor before the call.
+    std::vector<std::size_t> writers_in_place(const internal::Call& call,
+                                              const internal::Stage& stage,
+                                              std::size_t before) const;
     Bytes whole(const internal::Value& value) const;
     void write(const Bytes& bytes, std::size_t writer);
     void demand_held(const Bytes& bytes) const;

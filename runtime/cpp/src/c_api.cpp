@@ -181,6 +181,11 @@ size_t keepstep_player_count(const keepstep_player* player, keepstep_role role) 
     return player == nullptr ? 0 : types(player->player, role).size();
 }
 
+int keepstep_player_has_default(const keepstep_player* player, size_t index) {
+    if (player == nullptr || index >= player->player.inputs().size()) return 0;
+    return player->player.has_default(player->player.inputs()[index].name) ? 1 : 0;
+}
+
 size_t keepstep_player_call_count(const keepstep_player* player) {
     return player == nullptr ? 0 : player->player.calls().size();
 }
@@ -191,7 +196,7 @@ keepstep_error* keepstep_player_call(const keepstep_player* player, size_t index
     if (call == nullptr) return input_error("call: expected a place for it, found NULL");
     const auto& calls = player->player.calls();
     if (index >= calls.size()) return input_error("call: an index beyond the last");
-    *call = {calls[index].stage.c_str(), calls[index].step, calls[index].kind.c_str()};
+    *call = {calls[index].stage.c_str(), calls[index].step, calls[index].label.c_str()};
     return nullptr;
 }
 

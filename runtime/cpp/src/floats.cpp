@@ -1,5 +1,6 @@
 #include "floats.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -20,7 +21,23 @@ std::size_t count_with_all(Bits exponent, const void* data, std::size_t size) no
     return found;
 }
 
+/// The bits of a number in a format of 16 bits: one for the sign, `fraction` for the fraction.
+std::uint16_t bits_of_number(float number, int fraction, int bias) noexcept {
+    const unsigned sign = std::signbit(number) ? 0x8000 : 0;
+    const double size = std::abs(double{number});
+    if (size == 0) return static_cast<std::uint16_t>(sign);
+    const int exponent = std::max(std::ilogb(size), 1 - bias);  // the least is that of subnormals
+    // In units of the last bit; what is rounded up to the next power of two carries by itself.
+    const double units = std::nearbyint(std::ldexp(size, fraction - exponent));
+    const unsigned before = static_cast<unsigned>(exponent + bias - 1) << fraction;
+    return static_cast<std::uint16_t>(sign | (before + static_cast<unsigned>(units)));
+}
+
 }  // namespace
+
+std::uint16_t half_of_number(float number) noexcept { return bits_of_number(number, 10, 15); }
+
+std::uint16_t bfloat16_of_number(float number) noexcept { return bits_of_number(number, 7, 127); }
 
 double number_of_half(std::uint16_t bits) noexcept {
     const int exponent = bits >> 10 & 0x1F;

@@ -92,6 +92,27 @@ std::string type_text(DType dtype, const Shape& shape) {
     return type_text(type);
 }
 
+std::vector<std::byte> default_bytes(const Default& fallback, const TensorType& type) {
+    std::vector<std::byte> bytes(type.bytes);
+    const std::size_t size = item_bytes(type.dtype);
+    for (std::size_t i = 0; i < type.bytes / size; ++i) {
+        const double entry = fallback.entries[i % fallback.entries.size()];
+        const auto put = [&](auto element) {
+            std::memcpy(bytes.data() + i * size, &element, sizeof element);
+        };
+        switch (type.dtype) {
+            case DType::float32: put(static_cast<float>(entry)); break;
+            case DType::float16: put(half_of_number(static_cast<float>(entry))); break;
+            case DType::bfloat16: put(bfloat16_of_number(static_cast<float>(entry))); break;
+            case DType::int64: put(static_cast<std::int64_t>(entry)); break;
+            case DType::int32: put(static_cast<std::int32_t>(entry)); break;
+            case DType::uint8:
+            case DType::boolean: put(static_cast<std::uint8_t>(entry)); break;
+        }
+    }
+    return bytes;
+}
+
 void check_tensor(const char* what, const ConstTensor& given, const TensorType& expected) {
     const auto refuse = [&](const std::string& found) {
         throw_input_error(std::string(what) + " " + shown(given.name) + ": expected " +

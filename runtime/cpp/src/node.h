@@ -29,6 +29,7 @@ class Node {
 
     bool is_null() const { return std::holds_alternative<std::nullptr_t>(json_->value); }
     bool is_text() const { return is<std::unique_ptr<std::string>>(); }
+    bool is_boolean() const { return is<bool>(); }
     bool is_list() const { return is<std::unique_ptr<JsonList>>(); }
 
     const std::string& text() const;

@@ -15,12 +15,11 @@
 
 namespace keepstep::internal {
 
-constexpr std::int64_t format_version = 1;
+constexpr std::int64_t format_version = 2;  // the newest; older ones are read as well
 constexpr std::int64_t alignment = 256;  // bytes; every offset in the arena is a multiple of it
 
 constexpr std::array<std::string_view, 5> value_kinds = {"constant", "input", "output", "scratch",
                                                          "state"};
-constexpr std::array<std::string_view, 3> step_kinds = {"full", "shallow", "skip"};
 
 /// Element type and static shape, as the file writes them: the words are rule 6, sizes rule 7.
 struct Type {
@@ -52,6 +51,13 @@ struct Range {
 /// A range as a person writes it, such as `0 to 49407`.
 std::string range_text(const Range& range);
 
+/// What an input holds where nobody gives it: one entry for all, or those of its last axis.
+struct Default {
+    std::vector<double> entries;  // a boolean is 0 or 1
+    std::size_t booleans = 0;     // how many of them are written as booleans
+    bool is_list = false;
+};
+
 /// A named static buffer.
 struct Value {
     std::string kind;
@@ -61,6 +67,7 @@ struct Value {
     std::optional<std::string> tensor;   // of a constant: its name in the file
     bool feed = false;                   // a scratch value that the caller may give
     std::optional<Range> range;          // of an input
+    std::optional<Default> fallback;     // of an input: its `default`
 };
 
 /// A value, or the rows of it that begin at `row` of its first axis.
@@ -76,6 +83,7 @@ struct Stage {
     Named<std::string> engines;  // backend → path in the bundle
     Named<std::string> weights;  // tensor → constant value
     std::int64_t macs = 0;       // multiply–accumulate operations of one launch
+    Named<std::string> in_place;  // output → input in whose memory it is
 };
 
 /// One launch of one stage.
@@ -86,9 +94,9 @@ struct Call {
     std::optional<std::int64_t> step;  // index into `Plan::steps`
 };
 
-/// One call of the sampler, and what it was turned into.
+/// One call of the sampler, and what it was turned into; without a launch, it costs nothing.
 struct Step {
-    std::string kind;
+    std::string label;  // free text, for people; in format 1 the kind: full, shallow or skip
     double timestep = 0;
     std::optional<std::int64_t> kept;  // tokens that pruned self-attention keeps
 };
@@ -101,6 +109,7 @@ struct Plan {
     std::vector<Call> calls;
     std::vector<Step> steps;
     std::int64_t arena_bytes = 0;
+    std::int64_t version = format_version;
 };
 
 /// How prompts become the token ids of one input.

@@ -8,21 +8,25 @@
 namespace keepstep::internal {
 namespace {
 
+constexpr std::size_t most_defaults = 4096;  // entries of a default
+
 /// The version comes before any other field: what a newer file holds, we cannot judge.
-void check_version(const Node& root) {
+std::int64_t version_of(const Node& root) {
     const Node node = root.field("keepstep");
     const std::int64_t version = node.integer();
     if (version > format_version) {
         node.refuse("format version " + std::to_string(version) +
-                        ", but this keepstep reads version " + std::to_string(format_version) +
+                        ", but this keepstep reads versions 1 and " +
+                        std::to_string(format_version) +
                         "; update keepstep, or export the bundle again with this one",
                     2);
     }
-    if (version != format_version) {
-        node.refuse("format version " + std::to_string(version) + ", expected " +
+    if (version < 1) {
+        node.refuse("format version " + std::to_string(version) + ", expected 1 and " +
                         std::to_string(format_version),
                     2);
     }
+    return version;
 }
 
 /// A list or object of things that `read` reads.
@@ -60,9 +64,35 @@ Range range_of(const Node& node) {
     return {bounds[0], bounds[1]};
 }
 
-Value value_of(const Node& node) {
+Default default_of(const Node& node) {
+    Default found;
+    const auto add = [&](const Node& entry) {  // which of the two a dtype has is rule 8
+        const bool is_boolean = entry.is_boolean();
+        found.booleans += is_boolean ? 1 : 0;
+        found.entries.push_back(is_boolean ? (entry.boolean() ? 1 : 0) : entry.number());
+    };
+    found.is_list = node.is_list();
+    if (!found.is_list) {
+        add(node);
+        return found;
+    }
+    if (node.size() < 1 || node.size() > most_defaults) {
+        node.refuse(std::to_string(node.size()) + " entries, expected 1 to " +
+                    std::to_string(most_defaults));
+    }
+    node.each_element(add);
+    return found;
+}
+
+Value value_of(const Node& node, std::int64_t version) {
     // Which of the optional fields a kind has is rule 8, and the known kinds are rule 6.
-    node.check_fields({"kind", "dtype", "shape"}, {"offset", "file", "tensor", "feed", "range"});
+    if (version == 1) {
+        node.check_fields({"kind", "dtype", "shape"},
+                          {"offset", "file", "tensor", "feed", "range"});
+    } else {
+        node.check_fields({"kind", "dtype", "shape"},
+                          {"offset", "file", "tensor", "feed", "range", "default"});
+    }
     Value value;
     value.kind = node.field("kind").text();
     value.type = type_of(node);
@@ -71,17 +101,25 @@ Value value_of(const Node& node) {
     if (const auto tensor = node.find("tensor")) value.tensor = tensor->text();
     if (const auto feed = node.find("feed")) value.feed = feed->boolean();
     if (const auto range = node.find("range")) value.range = range_of(*range);
+    if (const auto given = node.find("default")) value.fallback = default_of(*given);
     return value;
 }
 
-Stage stage_of(const Node& node) {
-    node.check_fields({"inputs", "outputs", "weights", "macs", "engines"});
+Stage stage_of(const Node& node, std::int64_t version) {
+    if (version == 1) {
+        node.check_fields({"inputs", "outputs", "weights", "macs", "engines"});
+    } else {
+        node.check_fields({"inputs", "outputs", "weights", "macs", "engines"}, {"in_place"});
+    }
     Stage stage;
     stage.inputs = named_of<Type>(node.field("inputs"), tensor_of);
     stage.outputs = named_of<Type>(node.field("outputs"), tensor_of);
     stage.engines = named_of<std::string>(node.field("engines"), text_of);
     stage.weights = named_of<std::string>(node.field("weights"), text_of);
     stage.macs = node.field("macs").integer();
+    if (const auto pairs = node.find("in_place")) {
+        stage.in_place = named_of<std::string>(*pairs, text_of);
+    }
     return stage;
 }
 
@@ -101,10 +139,11 @@ Call call_of(const Node& node) {
     return call;
 }
 
-Step step_of(const Node& node) {
-    node.check_fields({"kind", "timestep", "kept"});
+Step step_of(const Node& node, std::int64_t version) {
+    const std::string_view label = version == 1 ? "kind" : "label";
+    node.check_fields({label, "timestep", "kept"});
     Step step;
-    step.kind = node.field("kind").text();  // the known kinds are rule 19
+    step.label = node.field(label).text();  // what it may say is rule 19
     step.timestep = node.field("timestep").number();
     const Node kept = node.field("kept");
     if (!kept.is_null()) step.kept = kept.integer();
@@ -135,14 +174,18 @@ FileEntry file_entry_of(const Node& node) {
 Plan plan_from_json(std::string_view text, const std::string& where) {
     const Json json = parse_json(text, where);
     const Node root(json, where);
-    check_version(root);
+    const std::int64_t version = version_of(root);
     root.check_fields({"keepstep", "name", "arena_bytes", "values", "stages", "calls", "steps"});
+    const auto of_version = [&](auto read) {
+        return [version, read](const Node& node) { return read(node, version); };
+    };
     Plan plan;
+    plan.version = version;
     plan.name = root.field("name").text();
-    plan.values = named_of<Value>(root.field("values"), value_of);
-    plan.stages = named_of<Stage>(root.field("stages"), stage_of);
+    plan.values = named_of<Value>(root.field("values"), of_version(value_of));
+    plan.stages = named_of<Stage>(root.field("stages"), of_version(stage_of));
     plan.calls = list_of<Call>(root.field("calls"), call_of);
-    plan.steps = list_of<Step>(root.field("steps"), step_of);
+    plan.steps = list_of<Step>(root.field("steps"), of_version(step_of));
     plan.arena_bytes = root.field("arena_bytes").integer();
     return plan;
 }
@@ -150,7 +193,7 @@ Plan plan_from_json(std::string_view text, const std::string& where) {
 Manifest manifest_from_json(std::string_view text, const std::string& where) {
     const Json json = parse_json(text, where);
     const Node root(json, where);
-    check_version(root);
+    static_cast<void>(version_of(root));  // both have the same fields
     root.check_fields({"keepstep", "producer", "model", "plans", "tokenizers", "files"});
     Manifest manifest;
     manifest.producer = root.field("producer").text();

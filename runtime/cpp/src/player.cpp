@@ -51,7 +51,7 @@ Player::Impl::Impl(std::shared_ptr<internal::BundleFolder> folder, const interna
     for (const internal::Call& call : plan.calls) {
         const bool is_step = call.step.has_value();
         calls.push_back({call.stage, call.step.value_or(-1),
-                         is_step ? plan.steps[static_cast<std::size_t>(*call.step)].kind : ""});
+                         is_step ? plan.steps[static_cast<std::size_t>(*call.step)].label : ""});
     }
 }
 
@@ -105,6 +105,13 @@ void Player::Impl::check_device(const char* what, const ConstTensor& tensor) con
 }
 
 void Player::Impl::write(Span<ConstTensor> tensors) {
+    for (std::size_t i = 0; i < program.slots.size(); ++i) {
+        const Slot& left_out = program.slots[i];
+        if (given[i] || !left_out.has_default()) continue;
+        const TensorType& type = left_out.type;
+        session->write(session->memory(left_out.value),
+                       {type.name, type.dtype, type.shape, left_out.fallback.data(), type.bytes});
+    }
     for (const ConstTensor& tensor : tensors) {
         std::byte* memory = session->memory(program.find(tensor.name)->value);
         if (tensor.data != memory) session->write(memory, tensor);
@@ -215,6 +222,11 @@ const std::vector<TensorType>& Player::inputs() const noexcept { return impl_->i
 const std::vector<TensorType>& Player::feeds() const noexcept { return impl_->feeds; }
 const std::vector<TensorType>& Player::outputs() const noexcept { return impl_->outputs; }
 const std::vector<Call>& Player::calls() const noexcept { return impl_->calls; }
+
+bool Player::has_default(std::string_view input) const noexcept {
+    const Slot* found = impl_->program.find(input);
+    return found != nullptr && found->has_default();
+}
 
 Result<MutableTensor> Player::memory(std::string_view name) noexcept {
     return guarded([&] {

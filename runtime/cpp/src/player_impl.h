@@ -25,6 +25,7 @@ struct __attribute__((visibility("hidden"))) Player::Impl {
     void check(Span<ConstTensor> tensors, Span<MutableTensor> results);
     /// Refuses memory where the session cannot reach it.
     void check_device(const char* what, const ConstTensor& tensor) const;
+    /// Also the defaults of inputs that are not given.
     void write(Span<ConstTensor> tensors);
     void read(Span<MutableTensor> results);
     /// One of these that lies in the player's own memory, which a run may overwrite; or null.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "addresses.h"
 #include "error.h"
@@ -19,7 +20,10 @@ std::vector<Slot> slots_of(const Plan& plan) {
         const Slot::Kind kind = value.feed               ? Slot::Kind::feed
                                 : value.kind == "output" ? Slot::Kind::output
                                                          : Slot::Kind::input;
-        slots.push_back({kind, public_type(name, value.type), i, value.range});
+        const TensorType type = public_type(name, value.type);
+        std::vector<std::byte> fallback;
+        if (value.fallback) fallback = default_bytes(*value.fallback, type);
+        slots.push_back({kind, type, i, value.range, std::move(fallback)});
     }
     std::sort(slots.begin(), slots.end(),
               [](const Slot& a, const Slot& b) { return a.type.name < b.type.name; });
@@ -64,19 +68,22 @@ std::vector<std::string> names(const Program& program, const std::vector<std::si
     return found;
 }
 
-/// Refuses a run when an input is not given that a launched call reads; it tells all of them.
+/// Refuses a run when an input is not given, and has no default, that a launched call reads; it
+/// tells all of them.
 void check_inputs(const Program& program, const std::vector<std::size_t>& launches,
                   const std::vector<bool>& given) {
-    const auto is_given = [&](std::size_t slot) { return given[slot]; };
+    const auto is_there = [&](std::size_t slot) {
+        return given[slot] || program.slots[slot].has_default();
+    };
     const auto has_inputs = [&](std::size_t call) {
         const std::vector<std::size_t>& inputs = program.calls[call].inputs;
-        return std::all_of(inputs.begin(), inputs.end(), is_given);
+        return std::all_of(inputs.begin(), inputs.end(), is_there);
     };
     if (std::all_of(launches.begin(), launches.end(), has_inputs)) return;
     std::set<std::size_t> missing;
     for (const std::size_t call : launches) {
         for (const std::size_t slot : program.calls[call].inputs) {
-            if (!given[slot]) missing.insert(slot);
+            if (!is_there(slot)) missing.insert(slot);
         }
     }
     std::string text;

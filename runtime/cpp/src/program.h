@@ -20,6 +20,10 @@ struct Slot {
     TensorType type;
     std::size_t value;  // its place in `Plan::values`
     std::optional<Range> range = {};
+    std::vector<std::byte> fallback = {};  // of an input with a default: what it then holds
+
+    /// Whether a run can do without it.
+    bool has_default() const noexcept { return !fallback.empty(); }
 };
 
 /// Floats that a call writes: what is looked at where a run went wrong.
@@ -53,7 +57,8 @@ struct Program {
 /// Puts into `launches` the indices of the calls that are not left out when `given` slots are.
 ///
 /// `launches` has room for all calls: nothing is allocated. Throws an input error when of a call's
-/// feeds only some are given, or when an input is missing that a launched call reads.
+/// feeds only some are given, or when an input without a default is missing that a launched call
+/// reads.
 void calls_to_launch(const Program& program, const std::vector<bool>& given,
                      std::vector<std::size_t>& launches);
 

@@ -69,6 +69,37 @@ Finding bindings_fault(const Plan& plan, const std::string& place, const Named<B
     return std::nullopt;
 }
 
+/// What keeps a stage's `in_place` from pairing outputs with inputs.
+Finding in_place_fault(const std::string& place, const Stage& stage) {
+    std::set<std::string> paired;
+    for (const auto& [output, input] : stage.in_place) {
+        const Type* made = stage.outputs.find(output);
+        if (made == nullptr) {
+            return place + ": the stage has no output " + shown(output) +
+                   did_you_mean(output, stage.outputs.names());
+        }
+        const Type* taken = stage.inputs.find(input);
+        if (taken == nullptr) {
+            return place + "." + output + ": the stage has no input " + shown(input) +
+                   did_you_mean(input, stage.inputs.names());
+        }
+        if (*taken != *made) {
+            return place + "." + output + ": types differ: the output is " + type_text(*made) +
+                   ", input " + shown(input) + " is " + type_text(*taken);
+        }
+        if (!paired.insert(input).second) {
+            return place + "." + output + ": " + shown(input) + " is another output already";
+        }
+    }
+    return std::nullopt;
+}
+
+/// A binding as a person writes it, such as `'history' from row 3`.
+std::string binding_text(const Binding& binding) {
+    return shown(binding.value) +
+           (binding.row ? " from row " + std::to_string(*binding.row) : std::string());
+}
+
 }  // namespace
 
 Finding rule_11_stages(const Plan& plan) {
@@ -120,6 +151,18 @@ Finding rule_12_bindings(const Plan& plan) {
             }
             if (stage.inputs.contains(tensor)) return place + ": is an input of the stage, too";
         }
+        if (Finding f = in_place_fault("stages." + name + ".in_place", stage)) return f;
+    }
+    for (std::size_t i = 0; i < plan.calls.size(); ++i) {
+        const Call& call = plan.calls[i];
+        for (const auto& [output, input] : plan.stages.at(call.stage).in_place) {
+            const Binding& written = call.writes.at(output);
+            const Binding& read = call.reads.at(input);
+            if (written.value == read.value && written.row == read.row) continue;
+            return place_of(i) + ".writes." + output + ": is " + shown(input) +
+                   " in place, but bound to " + binding_text(written) + " where that is bound to " +
+                   binding_text(read) + "; bind both to the same value and row";
+        }
     }
     return std::nullopt;
 }
@@ -142,44 +185,6 @@ Finding rule_13_read_only_values(const Plan& plan) {
             }
             return place_of(i) + ".writes." + tensor + ": writes " + shown(binding.value) + ", " +
                    fault;
-        }
-    }
-    return std::nullopt;
-}
-
-Finding rule_19_steps(const Plan& plan) {
-    const auto step_count = static_cast<std::int64_t>(plan.steps.size());
-    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-        const Step& step = plan.steps[s];
-        const std::string place = "steps[" + std::to_string(s) + "]";
-        if (std::find(step_kinds.begin(), step_kinds.end(), step.kind) == step_kinds.end()) {
-            return place + ".kind: " + shown(step.kind) +
-                   ", known: " + listed({step_kinds.begin(), step_kinds.end()});
-        }
-        if (step.kept && *step.kept < 1) {
-            return place + ".kept: " + std::to_string(*step.kept) +
-                   ", expected null or at least 1";
-        }
-    }
-    std::vector<std::size_t> calls_of(plan.steps.size());
-    std::int64_t last = 0;
-    for (std::size_t i = 0; i < plan.calls.size(); ++i) {
-        if (!plan.calls[i].step) continue;
-        const std::int64_t step = *plan.calls[i].step;
-        const std::string place = place_of(i) + ".step: " + std::to_string(step);
-        if (step >= step_count) {
-            return place + ", but there are " + std::to_string(step_count) + " steps";
-        }
-        if (step < last) return place + " after " + std::to_string(last) + "; steps do not fall";
-        last = step;
-        ++calls_of[static_cast<std::size_t>(step)];
-    }
-    for (std::size_t s = 0; s < plan.steps.size(); ++s) {
-        const std::size_t expected = plan.steps[s].kind == "skip" ? 0 : 1;
-        if (calls_of[s] != expected) {
-            return "steps[" + std::to_string(s) + "]: calls of kind " + plan.steps[s].kind +
-                   ": expected " + std::to_string(expected) + ", found " +
-                   std::to_string(calls_of[s]);
         }
     }
     return std::nullopt;

@@ -41,6 +41,7 @@ std::vector<Access> accesses(const Plan& plan, const Named<Binding>& bound,
 /// What one call reads and writes.
 struct CallAccesses {
     std::string place;
+    const Stage& stage;
     std::vector<Access> reads;
     std::vector<Access> writes;
 };
@@ -51,7 +52,7 @@ Finding first_of_calls(const Plan& plan, Find find) {
     for (std::size_t i = 0; i < plan.calls.size(); ++i) {
         const Call& call = plan.calls[i];
         const Stage& stage = plan.stages.at(call.stage);
-        const CallAccesses found{"calls[" + std::to_string(i) + "]",
+        const CallAccesses found{"calls[" + std::to_string(i) + "]", stage,
                                  accesses(plan, call.reads, stage.inputs),
                                  accesses(plan, call.writes, stage.outputs)};
         if (Finding finding = find(found, static_cast<std::int64_t>(i))) return finding;
@@ -124,7 +125,10 @@ Finding rule_14_aliasing(const Plan& plan) {
             }
             occupied.add(written[i].start, written[i].end);
         }
+        std::set<std::string> in_place;  // inputs whose bytes are those of an output (rule 12)
+        for (const auto& [_, input] : call.stage.in_place) in_place.insert(input);
         for (const Access& read : call.reads) {
+            if (in_place.count(*read.tensor) != 0) continue;
             const InArena bytes = in_arena(read);
             if (occupied.meets(bytes.start, bytes.end)) {
                 return call.place + ".reads." + *read.tensor +

@@ -9,7 +9,8 @@
 
 namespace keepstep::internal {
 
-/// In one call, no written byte is also read, and no byte is written twice.
+/// In one call, no written byte is also read, and no byte is written twice. But for what a stage
+/// does `in_place`: its output is in the memory of that one input, and no other tensor of the call.
 Finding rule_14_aliasing(const Plan& plan);
 /// Of a `scratch` or `output` value every byte read has been written by an earlier call.
 /// `input`, `constant` and `state` are there from the start. A `feed` value is not: it need not be

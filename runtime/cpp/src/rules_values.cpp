@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 
 #include "paths.h"
 #include "wording.h"
@@ -82,6 +83,42 @@ Finding range_fault(const Range& range, const std::string& dtype) {
                        std::trunc(range.highest) == range.highest;
     if (!is_float(known) && !whole) {
         return "expected whole numbers for " + dtype + ", found " + text;
+    }
+    return std::nullopt;
+}
+
+std::string number_text(double number) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.17g", number);
+    return text;
+}
+
+/// What keeps a default from filling an input of a dtype that there is.
+Finding default_fault(const Default& fallback, const Value& value) {
+    const std::vector<std::int64_t>& shape = value.type.shape;
+    const DType dtype = dtype_named(value.type.dtype).value();
+    const std::size_t count = fallback.entries.size();
+    if (fallback.is_list && (shape.empty() || shape.back() != static_cast<std::int64_t>(count))) {
+        return std::to_string(count) + " entries do not fit the last axis of " +
+               type_text(value.type);
+    }
+    const std::optional<Range> limits = limits_of(dtype);
+    if (fallback.booleans != (limits ? 0 : count)) {
+        return "expected " + std::string(limits ? "numbers" : "true or false") + " for " +
+               value.type.dtype;
+    }
+    if (!limits) return std::nullopt;
+    for (const double entry : fallback.entries) {
+        if (entry < limits->lowest || entry > limits->highest) {
+            return number_text(entry) + " does not fit " + value.type.dtype;
+        }
+        if (!is_float(dtype) && std::trunc(entry) != entry) {
+            return "expected whole numbers for " + value.type.dtype + ", found " +
+                   number_text(entry);
+        }
+        if (value.range && (entry < value.range->lowest || entry > value.range->highest)) {
+            return number_text(entry) + " lies outside of the range " + range_text(*value.range);
+        }
     }
     return std::nullopt;
 }
@@ -208,13 +245,19 @@ Finding rule_8_fields(const Plan& plan) {
             return "values." + name + ": 'feed' stands at kind scratch only, found kind " +
                    value.kind;
         }
-        if (!value.range) continue;
-        if (value.kind != "input") {
-            return "values." + name + ": 'range' stands at kind input only, found kind " +
-                   value.kind;
+        const std::string place = "values." + name;
+        const std::string misplaced = " stands at kind input only, found kind " + value.kind;
+        if (value.range) {
+            if (value.kind != "input") return place + ": 'range'" + misplaced;
+            if (const Finding fault = range_fault(*value.range, value.type.dtype)) {
+                return place + ".range: " + *fault;
+            }
         }
-        if (const Finding fault = range_fault(*value.range, value.type.dtype)) {
-            return "values." + name + ".range: " + *fault;
+        if (value.fallback) {
+            if (value.kind != "input") return place + ": 'default'" + misplaced;
+            if (const Finding fault = default_fault(*value.fallback, value)) {
+                return place + ".default: " + *fault;
+            }
         }
     }
     return std::nullopt;

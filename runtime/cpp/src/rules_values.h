@@ -27,7 +27,7 @@ Finding rule_6_words(const Plan& plan);
 /// A shape has 0 to 8 axes of 1 … 2^31−1; a value has at most 2^40 bytes, and so has the arena.
 Finding rule_7_sizes(const Plan& plan);
 /// `constant` has `file` and `tensor`, the other kinds `offset`; `feed` is for `scratch`,
-/// `range` for `input`.
+/// `range` and `default` for `input`.
 Finding rule_8_fields(const Plan& plan);
 /// `offset` is a multiple of 256, and the value ends within the arena.
 Finding rule_9_offsets(const Plan& plan);

@@ -3,6 +3,7 @@
 #include "error.h"
 #include "rules_calls.h"
 #include "rules_memory.h"
+#include "rules_steps.h"
 
 namespace keepstep::internal {
 

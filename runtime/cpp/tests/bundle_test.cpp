@@ -155,8 +155,21 @@ TEST_CASE_FIXTURE(Toy, "plans are listed once, by their names, with their files"
     replan("stages/full-00.onnx", "stages/other.onnx");
     CHECK(contains(refusal(folder).message(), "stages.full.engines.onnxruntime"));
     CHECK(refusal(folder).rule() == 4);
-    replan(R"("keepstep": 1)", R"("keepstep": 2, "graphs": [])");
+    replan(R"("keepstep": 2)", R"("keepstep": 3, "graphs": [])");
     CHECK(refusal(folder).rule() == 2);
+}
+
+TEST_CASE_FIXTURE(Toy, "a bundle and its plans are read each by its own format") {
+    for (const char* plan : {"valid/toy.json", "valid/format-1.json"}) {
+        write(folder / "plans/toy.json", plan_text(plan));
+        seal(folder);
+        CHECK(refusal(folder).ok());
+        const fs::path manifest = folder / "bundle.json";
+        write(manifest, replaced(read(manifest), R"("keepstep": 2)", R"("keepstep": 1)"));
+        CHECK(refusal(folder).ok());
+        write(manifest, replaced(read(manifest), R"("keepstep": 1)", R"("keepstep": 3)"));
+        CHECK(refusal(folder).rule() == 2);
+    }
 }
 
 TEST_CASE_FIXTURE(Toy, "constants must be in their files") {
@@ -172,7 +185,8 @@ TEST_CASE_FIXTURE(Toy, "constants must be in their files") {
 }
 
 TEST_CASE_FIXTURE(Toy, "bad plans are refused from within a bundle") {
-    for (const char* stage : {"spare", "idle", "late", "last", "mask", "note"}) {
+    for (const char* stage : {"spare", "idle", "late", "last", "mask", "note", "begin",
+                              "write"}) {
         write(folder / "stages" / (std::string(stage) + "-00.onnx"), "");
     }
     for (const fs::path& file : plan_files("bad")) {

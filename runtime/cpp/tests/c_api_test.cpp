@@ -174,7 +174,7 @@ TEST_CASE_FIXTURE(Toy, "runs are watched, ended and measured through the C inter
     keepstep_call call{};
     CHECK(keepstep_player_call(player, 1, &call) == nullptr);
     CHECK(call.step == 0);
-    CHECK(std::strcmp(call.kind, "full") == 0);
+    CHECK(std::strcmp(call.label, "full") == 0);
     check_error(keepstep_player_call(player, 5, &call), KEEPSTEP_INPUT_ERROR, "beyond the last");
 }
 

@@ -107,9 +107,9 @@ TEST_CASE("a mistyped field is guessed") {
 }
 
 TEST_CASE("a newer version is refused before its new fields") {
-    const Status status = plan_refused(R"({"keepstep": 2, "graphs": []})");
+    const Status status = plan_refused(R"({"keepstep": 3, "graphs": []})");
     CHECK(status.rule() == 2);
-    CHECK(status.message().find("version 2, but this keepstep reads version 1") !=
+    CHECK(status.message().find("version 3, but this keepstep reads versions 1 and 2") !=
           std::string::npos);
 }
 

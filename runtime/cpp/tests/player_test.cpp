@@ -55,7 +55,7 @@ TEST_CASE_FIXTURE(Toy, "a player tells what it takes and gives, in the order of 
     CHECK(player().calls()[0].stage == "text");
     CHECK(player().calls()[0].step == -1);
     CHECK(player().calls()[1].step == 0);
-    CHECK(player().calls()[1].kind == "full");
+    CHECK(player().calls()[1].label == "full");
     CHECK(player().inputs()[0].dtype == DType::int64);
     CHECK(player().inputs()[0].shape == Shape{1, 4});
     CHECK(player().inputs()[0].bytes == 32);

@@ -124,7 +124,7 @@ void seal(const fs::path& folder, const std::string& plans, const std::string& t
               << internal::file_sha256(internal::File(entry.path().string())) << "\"}";
     }
     write(folder / "bundle.json",
-          R"({"keepstep": 1, "producer": "tests", "model": {"name": "toy"}, "plans": )" + plans +
+          R"({"keepstep": 2, "producer": "tests", "model": {"name": "toy"}, "plans": )" + plans +
               R"(, "tokenizers": )" + tokenizers + R"(, "files": {)" + files.str() + "}}");
 }
 

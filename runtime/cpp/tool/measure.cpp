@@ -5,13 +5,13 @@
 namespace keepstep::tool {
 namespace {
 
-/// The place of a call's group, which is made where it is the first of its kind.
+/// The place of a call's group, which is made where it is the first of it.
 std::size_t group_of(const Call& call, std::vector<Group>& groups) {
     const auto found = std::find_if(groups.begin(), groups.end(), [&](const Group& group) {
-        return group.stage == call.stage && group.kind == call.kind;
+        return group.stage == call.stage && group.label == call.label;
     });
     if (found != groups.end()) return static_cast<std::size_t>(found - groups.begin());
-    groups.push_back({call.stage, call.kind, 0, 0});
+    groups.push_back({call.stage, call.label, 0, 0});
     return groups.size() - 1;
 }
 

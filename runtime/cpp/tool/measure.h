@@ -1,4 +1,4 @@
-// What calls of the same kind took together.
+// What calls of the same stage and label took together.
 #pragma once
 
 #include <cstddef>
@@ -9,10 +9,10 @@
 
 namespace keepstep::tool {
 
-/// The calls of one stage in steps of one kind.
+/// The calls of one stage in steps of one label.
 struct Group {
     std::string stage;
-    std::string kind;  ///< "full" or "shallow"; empty outside of the sampler's steps
+    std::string label;  ///< such as "full"; empty outside of the sampler's steps
     std::size_t calls = 0;
     double seconds = 0;  ///< of all of them in one run
 };

@@ -76,7 +76,8 @@ std::string way_to_ids(const Request& request, const std::string& plan, const Pl
                            [&](const ConstTensor& tensor) { return tensor.name == type.name; });
     };
     const auto is_missing = [&](const TensorType& type) {
-        return type.name.find("token_ids") != type.name.npos && !is_given(type);
+        return type.name.find("token_ids") != type.name.npos &&
+               !player.has_default(type.name) && !is_given(type);
     };
     const auto& inputs = player.inputs();
     const auto& feeds = player.feeds();

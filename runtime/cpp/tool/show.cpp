@@ -11,17 +11,25 @@ namespace {
 using Json = nlohmann::ordered_json;
 using Row = std::vector<std::string>;
 
-/// Lines with their cells below each other. Names of a plan are ASCII: a byte is a place.
+/// Characters of a text in UTF-8: names of a plan are ASCII, labels of steps are any text.
+std::size_t width_of(const std::string& text) {
+    return static_cast<std::size_t>(std::count_if(
+        text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+/// Lines with their cells below each other.
 std::string table(const std::vector<Row>& rows, const std::vector<bool>& to_the_right) {
     std::vector<std::size_t> widths(to_the_right.size());
     for (const Row& row : rows) {
-        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+        for (std::size_t i = 0; i < row.size(); ++i) {
+            widths[i] = std::max(widths[i], width_of(row[i]));
+        }
     }
     std::string text;
     for (const Row& row : rows) {
         std::string line;
         for (std::size_t i = 0; i < row.size(); ++i) {
-            const std::string blanks(widths[i] - row[i].size(), ' ');
+            const std::string blanks(widths[i] - width_of(row[i]), ' ');
             line += to_the_right[i] ? blanks + row[i] : row[i] + blanks;
             line += "  ";
         }
@@ -64,17 +72,18 @@ std::string shape_text(const Shape& shape) {
     return "[" + (axes.empty() ? "" : joined(axes)) + "]";
 }
 
-Json types_json(const std::vector<TensorType>& types) {
+Json types_json(const Player& player, const std::vector<TensorType>& types) {
     Json entries = Json::object();
     for (const TensorType& type : types) {
         entries[type.name] = {{"dtype", dtype_name(type.dtype)}, {"shape", type.shape}};
+        if (player.has_default(type.name)) entries[type.name]["has_default"] = true;
     }
     return entries;
 }
 
 Json group_json(const Group& group) {
     return {{"stage", group.stage},
-            {"kind", group.kind.empty() ? Json() : Json(group.kind)},
+            {"label", group.label.empty() ? Json() : Json(group.label)},
             {"calls", group.calls}};
 }
 
@@ -88,12 +97,12 @@ std::string printed(const Json& json) {
 std::string played_text(const Played& played) {
     const Times& times = played.times;
     const std::vector<double> parts = shares(times.groups);
-    std::vector<Row> rows = {{"stage", "kind", "calls", "total", "mean", "share"}};
+    std::vector<Row> rows = {{"stage", "label", "calls", "total", "mean", "share"}};
     std::size_t calls = 0;
     for (std::size_t i = 0; i < times.groups.size(); ++i) {
         const Group& group = times.groups[i];
         calls += group.calls;
-        rows.push_back({group.stage, group.kind, std::to_string(group.calls),
+        rows.push_back({group.stage, group.label, std::to_string(group.calls),
                         duration(group.seconds),
                         duration(group.seconds / static_cast<double>(group.calls)),
                         formatted("%.0f %%", 100 * parts[i])});
@@ -130,14 +139,15 @@ std::string played_json(const Played& played) {
 
 std::string listing_text(const Listing& listing) {
     const Player& player = listing.player;
-    std::vector<Row> calls = {{"stage", "kind", "calls"}};
+    std::vector<Row> calls = {{"stage", "label", "calls"}};
     for (const Group& group : grouped(player.calls())) {
-        calls.push_back({group.stage, group.kind, std::to_string(group.calls)});
+        calls.push_back({group.stage, group.label, std::to_string(group.calls)});
     }
     std::vector<Row> values = {{"value", "", "dtype", "shape"}};
     const auto add = [&](const char* role, const std::vector<TensorType>& types) {
-        for (const auto& [name, dtype, shape, _] : types) {
-            values.push_back({name, role, dtype_name(dtype), shape_text(shape)});
+        for (const TensorType& type : types) {
+            values.push_back({type.name, player.has_default(type.name) ? "input with a default" : role,
+                              dtype_name(type.dtype), shape_text(type.shape)});
         }
     };
     add("input", player.inputs());
@@ -156,9 +166,9 @@ std::string listing_json(const Listing& listing) {
     for (const Group& group : grouped(player.calls())) calls.push_back(group_json(group));
     return printed({{"plan", listing.plan},
                     {"calls", calls},
-                    {"inputs", types_json(player.inputs())},
-                    {"feeds", types_json(player.feeds())},
-                    {"outputs", types_json(player.outputs())},
+                    {"inputs", types_json(player, player.inputs())},
+                    {"feeds", types_json(player, player.feeds())},
+                    {"outputs", types_json(player, player.outputs())},
                     {"plans", listing.plans},
                     {"backends", listing.backends}});
 }

@@ -9,18 +9,20 @@ import numpy as np
 
 from keepstep.runtime.folder.tensors import numpy_dtype
 from keepstep.runtime.format.plan import Binding, Plan, TensorType
+from keepstep.runtime.memory.inputs import default_array
 
 Array = TypeVar("Array", bound=Any)  # numpy's or torch's
 
 
 def start_values(plan: Plan, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every value but the constants before the first call: the inputs, zeros elsewhere."""
+    """Every value but constants before the first call: inputs or their defaults, else zeros."""
     zeros = {
         name: np.zeros(value.type.shape, numpy_dtype(value.type.dtype))
         for name, value in plan.values.items()
         if value.kind != "constant"
     }
-    return zeros | dict(inputs)
+    defaults = {n: default_array(v) for n, v in plan.values.items() if v.default is not None}
+    return zeros | defaults | dict(inputs)
 
 
 def rows(value: Array, binding: Binding, tensor: TensorType) -> Array:

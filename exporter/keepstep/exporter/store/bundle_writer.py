@@ -14,7 +14,7 @@ from safetensors.numpy import save_file
 
 from keepstep.runtime import Bundle, __version__
 from keepstep.runtime.format.plan import FileEntry, Manifest, Plan, Tokenizer
-from keepstep.runtime.format.plan_json import manifest_to_json, plan_to_json
+from keepstep.runtime.format.plan_text import manifest_to_json, plan_to_json
 
 from ..errors import ExportError
 from .bundle_place import MANIFEST_FILE, check_target, place_bundle

@@ -78,7 +78,7 @@ typedef struct keepstep_player_options {
 typedef struct keepstep_call {
     const char* stage;
     int64_t step;     /* of the sampler; -1 before the first and after the last */
-    const char* kind; /* of that step: "full" or "shallow"; empty where there is none */
+    const char* label; /* of that step, such as "full"; empty where there is none */
 } keepstep_call;
 
 /* Told of every call of a run that is done, and of how many there are; 0 ends the run. */
@@ -126,6 +126,9 @@ KEEPSTEP_API size_t keepstep_player_count(const keepstep_player* player, keepste
  * run, or until memory of an input is written. An index beyond the last is an error. */
 KEEPSTEP_API keepstep_error* keepstep_player_tensor(keepstep_player* player, keepstep_role role,
                                                     size_t index, keepstep_tensor* tensor);
+/* 1 where the plan says what the input at `index` holds when it is left out of a run; 0 otherwise,
+ * and for an index beyond the last. */
+KEEPSTEP_API int keepstep_player_has_default(const keepstep_player* player, size_t index);
 /* Plays the plan once: takes inputs and feeds, launches its calls, copies outputs out. Nothing but
  * engines allocates then, where nothing fails. One thread at a time may use a player. */
 KEEPSTEP_API keepstep_error* keepstep_player_run(keepstep_player* player,

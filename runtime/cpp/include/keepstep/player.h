@@ -26,7 +26,7 @@ struct PlayerOptions {
 struct Call {
     std::string stage;
     std::int64_t step = -1;  ///< of the sampler; -1 before the first and after the last
-    std::string kind;        ///< of that step: "full" or "shallow"; empty where there is none
+    std::string label;       ///< of that step, such as "full"; empty where there is none
 };
 
 /// How long one call took.
@@ -60,8 +60,11 @@ class KEEPSTEP_API Player {
     Player& operator=(Player&&) noexcept;
     ~Player();
 
-    /// What `run` must be given; but for what only calls read that given feeds leave out.
+    /// What `run` must be given; but for those with a default in the plan, and for what only calls
+    /// read that given feeds leave out.
     const std::vector<TensorType>& inputs() const noexcept;
+    /// Whether the plan says what this input holds when it is left out of a run.
+    bool has_default(std::string_view input) const noexcept;
     /// What `run` may be given in place of the calls that compute it.
     const std::vector<TensorType>& feeds() const noexcept;
     /// What a run writes.

@@ -10,7 +10,7 @@ namespace {
 
 using tool::Group;
 
-// A stage may be launched in steps of both kinds, and outside of them.
+// A stage may be launched in steps of several labels, and outside of them.
 const std::vector<Call> calls = {
     {"text", -1, ""}, {"full", 0, "full"}, {"full", 1, "shallow"}, {"full", 2, "full"},
     {"decode", -1, ""}};
@@ -23,14 +23,14 @@ Profile run(double whole, const std::vector<double>& seconds, std::size_t first 
 
 }  // namespace
 
-TEST_CASE("calls of a stage and a kind are one group, in the order of the first of them") {
+TEST_CASE("calls of a stage and a label are one group, in the order of the first of them") {
     const std::vector<Group> groups = tool::grouped(calls);
     REQUIRE(groups.size() == 4);
     CHECK(groups[0].stage == "text");
     CHECK(groups[1].stage == "full");
-    CHECK(groups[1].kind == "full");
+    CHECK(groups[1].label == "full");
     CHECK(groups[1].calls == 2);
-    CHECK(groups[2].kind == "shallow");
+    CHECK(groups[2].label == "shallow");
     CHECK(groups[3].stage == "decode");
 }
 

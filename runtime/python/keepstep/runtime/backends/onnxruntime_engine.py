@@ -133,12 +133,12 @@ def launches(
 ) -> list[tuple[Any, Any]]:
     """For every call its session, and the binding of its tensors to `addresses` on `device`."""
     return [
-        (sessions[call.stage], _bound(sessions[call.stage], plan.stages[call.stage], at, device))
+        (sessions[call.stage], bound(sessions[call.stage], plan.stages[call.stage], at, device))
         for call, at in zip(plan.calls, addresses, strict=True)
     ]
 
 
-def _bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str) -> Any:
+def bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str) -> Any:
     """A binding of every tensor of a call to its memory on "cpu" or "cuda"."""
     binding = session.io_binding()
     for types, bind in (

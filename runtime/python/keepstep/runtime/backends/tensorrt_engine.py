@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -14,6 +15,7 @@ from weakref import WeakValueDictionary
 from keepstep.runtime.backends.cuda import device
 from keepstep.runtime.backends.tensorrt_words import (
     TENSORRT_DTYPES,
+    alias_fault,
     interface_fault,
     refusal,
     tensorrt_log,
@@ -134,6 +136,8 @@ def load_engine(library: Library, bundle: BundleFolder, plan: Plan, name: str, p
     ):
         if fault := interface_fault(expected, found):
             raise BackendError(f"{place}: {what}: {fault}; export the bundle again")
+    if fault := alias_fault(stage.in_place, _aliased(engine.engine, stage.outputs)):
+        raise BackendError(f"{place}: {fault}; export the bundle again")
     return engine
 
 
@@ -163,6 +167,13 @@ def _loaded(library: Library, bundle: BundleFolder, path: str, place: str) -> En
         file = bundle.path / path
         cache = CompiledKernels(file.with_name(f"{file.name}.{_NOT_IN_NAMES.sub('-', name)}.cache"))
     return Engine(library, engine, cache, Lock())
+
+
+def _aliased(engine: Any, outputs: Iterable[str]) -> dict[str, str]:
+    """Outputs that are to be bound to the memory of an input; older libraries do not say."""
+    asked = getattr(engine, "get_aliased_input_tensor", None)
+    found = {output: asked(output) for output in outputs} if asked else {}
+    return {output: input_ for output, input_ in found.items() if input_}
 
 
 def _interface(

@@ -8,7 +8,7 @@ from typing import Any
 
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.wording import listed
+from keepstep.runtime.wording import listed, shown
 
 TENSORRT_DTYPES = {
     "FLOAT": "float32",
@@ -52,6 +52,21 @@ def interface_fault(
     for name, type_ in expected.items():
         if found[name] != type_:
             return f"{name}: the plan has {type_text(type_)}, the engine {type_text(found[name])}"
+    return None
+
+
+def alias_fault(in_place: Mapping[str, str], aliased: Mapping[str, str]) -> str | None:
+    """What an engine wants in one place, output → input, that its stage does not promise.
+
+    The other way round is no fault: every call is bound to the address that the stage says, and an
+    engine that says nothing of it may do well there. Whether it does, `keepstep verify` tells.
+    """
+    for output, input_ in aliased.items():
+        if in_place.get(output) != input_:
+            return (
+                f"the engine wants {shown(output)} in the memory of {shown(input_)}, and the "
+                "stage's in_place does not say so"
+            )
     return None
 
 

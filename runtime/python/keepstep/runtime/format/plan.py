@@ -1,6 +1,6 @@
 """The plan as frozen data: the same words and fields as docs/plan-format.md, nothing more.
 
-Reading and writing are in `plan_json.py`, the numbered rules in `validate.py`.
+Reading is in `plan_json.py`, writing in `plan_text.py`, the numbered rules in `validate.py`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
 ALIGNMENT = 256  # bytes; every offset in the arena is a multiple of it
 
 ITEM_BYTES: Mapping[str, int] = {
@@ -23,10 +24,9 @@ ITEM_BYTES: Mapping[str, int] = {
     "bool": 1,
 }
 VALUE_KINDS = ("constant", "input", "output", "scratch", "state")
-STEP_KINDS = ("full", "shallow", "skip")
 
 ValueKind = Literal["constant", "input", "output", "scratch", "state"]
-StepKind = Literal["full", "shallow", "skip"]
+Default = float | bool | tuple[float | bool, ...]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Value:
     tensor: str | None = None  # of a constant: its name in the file
     feed: bool = False  # a scratch value that the caller may give
     range: tuple[float, float] | None = None  # of an input: lowest and highest that it may hold
+    default: Default | None = None  # of an input that need not be given; a tuple is its last axis
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Stage:
     engines: Mapping[str, str]  # backend → path in the bundle
     weights: Mapping[str, str] = field(default_factory=dict)  # tensor → constant value
     macs: int = 0  # multiply–accumulate operations of one launch
+    in_place: Mapping[str, str] = field(default_factory=dict)  # output → input in its memory
 
 
 @dataclass(frozen=True)
@@ -91,9 +93,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Step:
-    """One call of the sampler, and what it was turned into."""
+    """One call of the sampler, and what it was turned into; without a launch, it costs nothing."""
 
-    kind: StepKind
+    label: str  # free text, for people; in format 1 the kind: full, shallow or skip
     timestep: float
     kept: int | None = None  # tokens kept by the pruned self-attention; None: nothing pruned
 

@@ -1,10 +1,10 @@
-"""Rules 11, 12, 13 and 19 of docs/plan-format.md: stages, bindings and steps."""
+"""Rules 11, 12 and 13 of docs/plan-format.md: stages and bindings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from keepstep.runtime.format.plan import STEP_KINDS, Binding, Plan, TensorType
+from keepstep.runtime.format.plan import Binding, Plan, Stage, TensorType
 from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.wording import did_you_mean, listed, shown
 
@@ -44,7 +44,8 @@ def _same_names(
 def rule_12_bindings(plan: Plan) -> Iterator[str]:
     """A binding's value exists, has the tensor's dtype, and its shape or rows fit the tensor.
 
-    `weights` bind whole constants; a tensor is not both an input and a weight.
+    `weights` bind whole constants; a tensor is not both an input and a weight. `in_place` pairs an
+    output with an input of its type that no other output has, and calls bind both alike.
     """
     for i, call in enumerate(plan.calls):
         stage = plan.stages[call.stage]
@@ -65,6 +66,43 @@ def rule_12_bindings(plan: Plan) -> Iterator[str]:
                 yield f"{place}: expected a constant, found {shown(value)} of kind {kind}"
             if tensor in stage.inputs:
                 yield f"{place}: is an input of the stage, too"
+        yield from _in_place_faults(f"stages.{name}.in_place", stage)
+    for i, call in enumerate(plan.calls):
+        for output, input_ in plan.stages[call.stage].in_place.items():
+            written, read = call.writes.get(output), call.reads.get(input_)
+            if written and read and written != read:
+                yield (
+                    f"calls[{i}].writes.{output}: is {shown(input_)} in place, but bound to "
+                    f"{_binding_text(written)} where that is bound to {_binding_text(read)}; "
+                    "bind both to the same value and row"
+                )
+
+
+def _in_place_faults(place: str, stage: Stage) -> Iterator[str]:
+    """What keeps a stage's `in_place` from pairing outputs with inputs."""
+    output_of: dict[str, str] = {}
+    for output, input_ in stage.in_place.items():
+        if output not in stage.outputs:
+            hint = did_you_mean(output, stage.outputs)
+            yield f"{place}: the stage has no output {shown(output)}{hint}"
+        elif input_ not in stage.inputs:
+            hint = did_you_mean(input_, stage.inputs)
+            yield f"{place}.{output}: the stage has no input {shown(input_)}{hint}"
+        elif stage.inputs[input_] != stage.outputs[output]:
+            yield (
+                f"{place}.{output}: types differ: the output is "
+                f"{type_text(stage.outputs[output])}, input {shown(input_)} is "
+                f"{type_text(stage.inputs[input_])}"
+            )
+        elif input_ in output_of:
+            yield f"{place}.{output}: {shown(input_)} is already {shown(output_of[input_])}"
+        output_of[input_] = output
+
+
+def _binding_text(binding: Binding) -> str:
+    """A binding as a person writes it, such as `'history' from row 3`."""
+    rows = "" if binding.row is None else f" from row {binding.row}"
+    return f"{shown(binding.value)}{rows}"
 
 
 def _binding_fault(plan: Plan, binding: Binding, tensor: TensorType) -> str | None:
@@ -110,31 +148,3 @@ def rule_13_read_only_values(plan: Plan) -> Iterator[str]:
                 continue
             name = shown(call.writes[tensor].value)
             yield f"calls[{i}].writes.{tensor}: writes {name}, {fault}"
-
-
-def rule_19_steps(plan: Plan) -> Iterator[str]:
-    """Step kinds are known, `step` lies within `steps` and does not fall from call to call.
-
-    A step of kind `skip` has no call, the others exactly one; `kept` is null or at least 1.
-    """
-    for s, step in enumerate(plan.steps):
-        if step.kind not in STEP_KINDS:
-            yield f"steps[{s}].kind: {shown(step.kind)}, known: {listed(STEP_KINDS)}"
-        if step.kept is not None and step.kept < 1:
-            yield f"steps[{s}].kept: {step.kept}, expected null or at least 1"
-    calls_of = [0] * len(plan.steps)
-    last = 0
-    for i, call in enumerate(plan.calls):
-        if call.step is None:
-            continue
-        if call.step >= len(plan.steps):
-            yield f"calls[{i}].step: {call.step}, but there are {len(plan.steps)} steps"
-            continue
-        if call.step < last:
-            yield f"calls[{i}].step: {call.step} after {last}; steps do not fall"
-        last = call.step
-        calls_of[call.step] += 1
-    for s, (step, found) in enumerate(zip(plan.steps, calls_of, strict=True)):
-        expected = 0 if step.kind == "skip" else 1
-        if found != expected:
-            yield f"steps[{s}]: calls of kind {step.kind}: expected {expected}, found {found}"

@@ -50,7 +50,11 @@ def _accesses_of_calls(plan: Plan) -> Iterator[tuple[int, list[Access], list[Acc
 
 
 def rule_14_aliasing(plan: Plan) -> Iterator[str]:
-    """In one call, no written byte is also read, and no byte is written twice."""
+    """In one call, no written byte is also read, and no byte is written twice.
+
+    But for what a stage does `in_place`: its output is in the memory of its input, of that one
+    input (rule 12), and no other tensor of the call is.
+    """
 
     def in_arena(access: Access) -> tuple[int, int, str]:
         offset = plan.values[access.value].offset or 0
@@ -64,8 +68,9 @@ def rule_14_aliasing(plan: Plan) -> Iterator[str]:
         occupied = IntervalSet()
         for start, end, _ in written:
             occupied.add(start, end)
+        in_place = set(plan.stages[plan.calls[i].stage].in_place.values())
         for start, end, tensor in map(in_arena, reads):
-            if occupied.meets(start, end):
+            if tensor not in in_place and occupied.meets(start, end):
                 yield f"calls[{i}].reads.{tensor}: the same call writes some of its bytes"
 
 

@@ -6,7 +6,15 @@ import re
 from collections.abc import Callable, Iterator
 
 from keepstep.runtime.format.paths import path_fault
-from keepstep.runtime.format.plan import ALIGNMENT, ITEM_BYTES, VALUE_KINDS, Plan, TensorType
+from keepstep.runtime.format.plan import (
+    ALIGNMENT,
+    ITEM_BYTES,
+    VALUE_KINDS,
+    Default,
+    Plan,
+    TensorType,
+    Value,
+)
 from keepstep.runtime.wording import bare, did_you_mean, listed, shown
 
 MAX_AXES = 8
@@ -127,7 +135,7 @@ def _types(plan: Plan) -> Iterator[tuple[str, TensorType]]:
 
 def rule_8_fields(plan: Plan) -> Iterator[str]:
     """`constant` has `file` and `tensor`, the other kinds `offset`; `feed` is for `scratch`,
-    `range` for `input`."""
+    `range` and `default` for `input`."""
     for name, value in plan.values.items():
         constant = value.kind == "constant"
         for field, given in (
@@ -146,6 +154,10 @@ def rule_8_fields(plan: Plan) -> Iterator[str]:
             yield f"values.{name}: 'range' stands at kind input only, found kind {value.kind}"
         elif value.range is not None and (fault := _range_fault(value.range, value.type.dtype)):
             yield f"values.{name}.range: {fault}"
+        if value.default is not None and value.kind != "input":
+            yield f"values.{name}: 'default' stands at kind input only, found kind {value.kind}"
+        elif value.default is not None and (fault := _default_fault(value.default, value)):
+            yield f"values.{name}.default: {fault}"
 
 
 def _range_fault(range_: tuple[float, float], dtype: str) -> str | None:
@@ -159,6 +171,26 @@ def _range_fault(range_: tuple[float, float], dtype: str) -> str | None:
         return f"{range_text(range_)} does not fit {dtype}"
     if "int" in dtype and not (lowest.is_integer() and highest.is_integer()):
         return f"expected whole numbers for {dtype}, found {range_text(range_)}"
+    return None
+
+
+def _default_fault(default: Default, value: Value) -> str | None:
+    """Say what keeps a default from filling an input, or None when nothing does."""
+    dtype, shape = value.type.dtype, value.type.shape
+    if isinstance(default, tuple) and (not shape or shape[-1] != len(default)):
+        return f"{len(default)} entries do not fit the last axis of {type_text(value.type)}"
+    for entry in default if isinstance(default, tuple) else (default,):
+        if isinstance(entry, bool) != (dtype == "bool"):
+            wanted = "true or false" if dtype == "bool" else "a number"
+            return f"expected {wanted} for {dtype}, found {str(entry).lower()}"
+        if isinstance(entry, bool):
+            continue
+        if not LIMITS[dtype][0] <= entry <= LIMITS[dtype][1]:
+            return f"{entry:.17g} does not fit {dtype}"
+        if "int" in dtype and not entry.is_integer():
+            return f"expected whole numbers for {dtype}, found {entry:.17g}"
+        if value.range is not None and not value.range[0] <= entry <= value.range[1]:
+            return f"{entry:.17g} lies outside of the range {range_text(value.range)}"
     return None
 
 

@@ -68,6 +68,11 @@ class Node:
         """Whether this is a list."""
         return isinstance(self._value, list)
 
+    @property
+    def is_boolean(self) -> bool:
+        """Whether this is `true` or `false`."""
+        return isinstance(self._value, bool)
+
     def text(self) -> str:
         """Give a string."""
         if not isinstance(self._value, str):

@@ -14,7 +14,6 @@ from keepstep.runtime.format.rules_calls import (
     rule_11_stages,
     rule_12_bindings,
     rule_13_read_only_values,
-    rule_19_steps,
 )
 from keepstep.runtime.format.rules_memory import (
     rule_14_aliasing,
@@ -23,6 +22,7 @@ from keepstep.runtime.format.rules_memory import (
     rule_17_liveness,
     rule_18_outputs,
 )
+from keepstep.runtime.format.rules_steps import rule_19_steps
 from keepstep.runtime.format.rules_values import (
     rule_3_paths,
     rule_5_names,

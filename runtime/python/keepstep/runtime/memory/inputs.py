@@ -9,7 +9,7 @@ import numpy as np
 from keepstep.runtime import floats
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.folder.tensors import numpy_dtype
-from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.format.plan import TensorType, Value
 from keepstep.runtime.format.rules_values import range_text, type_text
 from keepstep.runtime.wording import shown, told
 
@@ -99,6 +99,21 @@ def checked_input(
     if range_ is not None:
         _check_range(name, array, expected.dtype, range_)
     return array
+
+
+def default_array(value: Value) -> np.ndarray:
+    """What an input holds that has a default and is not given; bfloat16 as the uint16 of its bits.
+
+    A float is rounded to float32 first, then to the value's dtype, each time to nearest.
+    """
+    assert value.default is not None
+    dtype = value.type.dtype
+    if dtype in floats.DTYPES:
+        entries = floats.narrowed(np.asarray(value.default, np.float32), dtype)
+    else:
+        entries = np.asarray(value.default).astype(numpy_dtype(dtype))
+    repeated = np.broadcast_to(entries.reshape(np.shape(value.default)), value.type.shape)
+    return np.array(repeated, order="C")
 
 
 def _only_dlpack(given: object) -> TypeGuard[Any]:

@@ -16,7 +16,7 @@ from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.folder.tokenizer import PromptTokenizer
 from keepstep.runtime.format.plan import Call, Plan, TensorType
 from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.memory.inputs import checked_input, on_gpu
+from keepstep.runtime.memory.inputs import checked_input, default_array, on_gpu
 from keepstep.runtime.player.lent import Lent
 from keepstep.runtime.player.results import check_results
 from keepstep.runtime.wording import did_you_mean, listed, shown
@@ -68,6 +68,8 @@ class Player:
         self._plan = plan
         self._session: Session | None = backend(backend_name).open(bundle, plan, threads)
         self._playing = Lock()
+        defaults = {n: v for n, v in plan.values.items() if v.default is not None}
+        self._defaults = {name: default_array(value) for name, value in defaults.items()}
 
     @property
     def plan(self) -> Plan:
@@ -76,7 +78,8 @@ class Player:
 
     @property
     def inputs(self) -> Mapping[str, TensorType]:
-        """What `run` must be given; but for what only calls read that given feeds leave out."""
+        """What `run` must be given; but for those with a default in the plan, and for what only
+        calls read that given feeds leave out."""
         return self._types(lambda name: self._plan.values[name].kind == "input")
 
     @property
@@ -264,11 +267,12 @@ class Player:
                 )
         calls = calls_to_launch(self._plan, inputs.keys())
         read = {binding.value for i in calls for binding in self._plan.calls[i].reads.values()}
-        missing = [name for name in self.inputs if name in read and name not in inputs]
-        if missing:
+        left_out = [name for name in self.inputs if name in read and name not in inputs]
+        if missing := [name for name in left_out if name not in self._defaults]:
             types = ", ".join(f"{name} {type_text(known[name])}" for name in missing[:12])
             raise InputError(f"plan {self._plan.name!r} also needs the input {types}")
-        return calls, {
+        defaults = {name: self._defaults[name] for name in left_out}
+        return calls, defaults | {
             name: given
             if on_gpu(given)
             else checked_input(name, given, known[name], self._plan.values[name].range)
