@@ -20,6 +20,7 @@ from keepstep.runtime.errors import InputError, KeepstepError
 
 from . import bench as cli_bench
 from . import cache as cli_cache
+from . import debug as cli_debug
 from . import export as cli_export
 
 app = typer.Typer(
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(cli_export.export)
 app.command()(cli_bench.bench)
 app.add_typer(cli_cache.app, name="cache")
+app.add_typer(cli_debug.app, name="debug")
 INTERRUPTED = 130  # what typer gives for an interrupt
 # What typer raises for a bad command line: newer versions have their own copy of click's class.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
