@@ -9,17 +9,17 @@ import typer
 
 from keepstep.output.terminal import say
 
+from .options import BundleArgument, PlanOption, open_bundle
+
 app = typer.Typer(no_args_is_help=True, help="Take a bundle apart, for tools that look closer.")
 
 
 @app.command()
 def stage(
-    bundle: Annotated[Path, typer.Argument(help="A bundle made by `keepstep export`.")],
+    bundle: BundleArgument,
     stage: Annotated[str, typer.Argument(help="A stage, as `keepstep inspect` names it.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="A new folder.")],
-    plan: Annotated[
-        str | None, typer.Option(help="Which plan; the first one if not given.")
-    ] = None,
+    plan: PlanOption = None,
     backend: Annotated[
         str, typer.Option(help="onnxruntime or onnxruntime-cuda: plays the calls before it.")
     ] = "onnxruntime",
@@ -34,15 +34,12 @@ def stage(
     """
     from keepstep.output.result_folder import check_folder, write_folder
     from keepstep.output.stage_files import check_tools, write_stage
-    from keepstep.runtime import Bundle
 
     check_tools()
     from keepstep.exporter.check.lone_stage import lone_stage
 
     check_folder(output)
-    opened = Bundle.open(bundle)
-    taken = lone_stage(
-        opened, plan if plan is not None else next(iter(opened.plans), ""), stage, backend
-    )
+    opened, name = open_bundle(bundle, plan)
+    taken = lone_stage(opened, name, stage, backend)
     write_folder(output, lambda folder: write_stage(taken, folder))
     say(f"{output}: stage {stage} of plan {taken.plan}, call {taken.call}; see README.txt")
