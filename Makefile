@@ -65,5 +65,5 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	# torch by itself first: a range would be answered with the newest build for GPUs.
 	$(BIN)/pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[export,dev,tensorrt-rtx]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[export,dev,debug,tensorrt-rtx]'
 	touch $(READY)

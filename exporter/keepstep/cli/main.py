@@ -7,7 +7,6 @@ import signal
 import sys
 import warnings
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
@@ -16,11 +15,14 @@ from keepstep.output.ending import check_output, drop_output, orderly
 from keepstep.output.progress import progress
 from keepstep.output.terminal import complain, out, say, wide
 from keepstep.runtime import __version__
-from keepstep.runtime.errors import InputError, KeepstepError
+from keepstep.runtime.errors import KeepstepError
 
 from . import bench as cli_bench
 from . import cache as cli_cache
+from . import debug as cli_debug
 from . import export as cli_export
+from . import run as cli_run
+from .options import BackendOption, BundleArgument, JsonOption, PlanOption, open_bundle
 
 app = typer.Typer(
     name="keepstep",
@@ -29,23 +31,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # our own faults keep their plain traceback
 )
 app.command()(cli_export.export)
+app.command()(cli_run.run)
 app.command()(cli_bench.bench)
 app.add_typer(cli_cache.app, name="cache")
+app.add_typer(cli_debug.app, name="debug")
 INTERRUPTED = 130  # what typer gives for an interrupt
 # What typer raises for a bad command line: newer versions have their own copy of click's class.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 _EXPORT_ONLY = {"diffusers", "onnx", "onnx_ir", "onnxscript", "pydantic", "torch", "torchmetrics"}
 _EXPORT_ONLY |= {"scipy", "transformers", "yaml"}
-
-BundleArgument = Annotated[Path, typer.Argument(help="A bundle made by `keepstep export`.")]
-PlanOption = Annotated[str | None, typer.Option(help="Which plan; the first one if not given.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
-BackendOption = Annotated[
-    str, typer.Option(help="onnxruntime, onnxruntime-cuda, tensorrt-rtx or tensorrt.")
-]
-ThreadsOption = Annotated[
-    int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores if not given.")
-]
 
 
 def _version(asked: bool) -> None:
@@ -65,85 +59,6 @@ def keepstep(version: VersionOption = False) -> None:
 
 
 @app.command()
-def run(
-    bundle: BundleArgument,
-    plan: PlanOption = None,
-    prompt: Annotated[str | None, typer.Option(help="What to draw.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What to avoid.")] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(help="How closely to follow the prompt; 1 or less: without guidance. [5]"),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of the start noise.")] = 0,
-    init_image: Annotated[Path | None, typer.Option(help="What img2img starts from.")] = None,
-    lora: Annotated[list[str] | None, typer.Option(help="FILE or FILE:SCALE; repeat.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="A PNG file.")] = None,
-    save_inputs: Annotated[
-        Path | None, typer.Option(help="A safetensors file: what the prompt became.")
-    ] = None,
-    inputs: Annotated[Path | None, typer.Option(help="The raw form: a safetensors file.")] = None,
-    outputs: Annotated[Path | None, typer.Option(help="The raw form: where results go.")] = None,
-    backend: BackendOption = "onnxruntime",
-    threads: ThreadsOption = None,
-) -> None:
-    """Play a plan: a prompt to a picture, or arrays to arrays.
-
-    keepstep run engines/emoji --plan dato-coco --prompt "a red apple" -o a.png
-
-    keepstep run engines/emoji --prompt "a red apple" --save-inputs in.safetensors
-
-    keepstep run engines/emoji --inputs in.safetensors --outputs out.safetensors
-    """
-    from keepstep.output.result_file import check_target
-
-    from . import play
-
-    if (inputs is None) == (prompt is None):
-        raise InputError("give either --prompt and -o, or --inputs and --outputs")
-    if (output if inputs is not None else outputs) is not None:
-        raise InputError("-o goes with --prompt, --outputs with --inputs: give one pair of them")
-    if inputs is not None and init_image is not None:
-        raise InputError("--init-image goes with --prompt: --inputs holds the array init_image")
-    if inputs is not None and save_inputs is not None:
-        raise InputError("--save-inputs goes with --prompt: --inputs is such a file already")
-    if inputs is not None and outputs is None:
-        raise InputError("--inputs needs --outputs: where the results go")
-    if prompt is not None and output is None and save_inputs is None:
-        raise InputError(
-            "--prompt needs -o: the PNG file to write, or --save-inputs: the arrays that it becomes"
-        )
-    if output is not None:
-        check_target(output, ".png")
-    for arrays in filter(None, (outputs, save_inputs)):
-        check_target(arrays, ".safetensors")
-    opened, name = _open(bundle, plan)
-    opened = opened.with_loras(map(play.lora, lora or []))
-    draws = prompt is None or output is not None
-    with (
-        opened.player(name, backend if draws else "null", threads=threads) as player,
-        progress() as report,
-    ):
-
-        def told(done: int, total: int, _call: object) -> None:
-            report(name, done, total)
-
-        if prompt is None:
-            assert inputs is not None and outputs is not None
-            seconds = play.arrays(player, inputs, outputs, told)
-        else:
-            request = play.Request(prompt, negative_prompt, guidance_scale, seed, init_image)
-            given = play.inputs_of(player, request)
-            if output is not None:
-                seconds = play.picture(player, given, output, told)
-            if save_inputs is not None:  # last, so that an interrupted run leaves nothing
-                play.save_inputs(player, given, save_inputs)
-    if draws:
-        say(f"{output or outputs}: {name}, {seconds:.2f} s")
-    if save_inputs is not None:
-        say(f"{save_inputs}: inputs of {name}")
-
-
-@app.command()
 def verify(
     bundle: BundleArgument,
     plan: PlanOption = None,
@@ -157,7 +72,7 @@ def verify(
     from keepstep.exporter.check.verify import verify as check
     from keepstep.output import tables
 
-    opened, name = _open(bundle, plan)
+    opened, name = open_bundle(bundle, plan)
     names = [name] if plan else opened.plans
     repairs: dict[str, tuple[str, ...] | None] = {}
     with progress() as report:
@@ -191,7 +106,7 @@ def inspect(bundle: BundleArgument, plan: PlanOption = None, json: JsonOption = 
     from keepstep.output import tables
     from keepstep.playing.summary import describe
 
-    opened, name = _open(bundle, plan)
+    opened, name = open_bundle(bundle, plan)
     described = [describe(opened.plan(each)) for each in ([name] if plan else opened.plans)]
     if json:
         tables.print_json(out, {"model": dict(opened.manifest.model), "plans": described})
@@ -263,13 +178,3 @@ def _usage(error: Exception) -> str:
     path = said.ctx.command_path if said.ctx else "keepstep"
     stop = "" if message.endswith((".", "?")) else "."
     return f"{message}{stop} See `{path} --help`" if message else ""
-
-
-def _open(path: Path, plan: str | None) -> tuple[Any, str]:
-    """The bundle, and the plan's name (the first one where none is given)."""
-    from keepstep.runtime import Bundle
-
-    bundle = Bundle.open(path)
-    name = plan if plan is not None else next(iter(bundle.plans), "")
-    bundle.plan(name)  # refuses a name that is not there
-    return bundle, name

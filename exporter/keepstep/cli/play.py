@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
+from keepstep.exporter.work import Progress
 from keepstep.output.result_file import write_beside
 from keepstep.playing.conditioning import init_image, run_inputs
+from keepstep.playing.times import Times, times_of
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import read_regular
@@ -23,7 +25,16 @@ from keepstep.runtime.wording import listed, told
 
 MOST_INPUT_BYTES = 2**30  # of a file of inputs; those of a plan take kilobytes to megabytes
 
-Progress = Callable[[int, int, Any], None]
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a run gave."""
+
+    outputs: Arrays
+    seconds: float  # of the whole run; of several, the median
+    times: Times | None = None  # where they went, if that was measured
 
 
 @dataclass(frozen=True)
@@ -76,29 +87,42 @@ def save_inputs(player: Player, inputs: Mapping[str, Any], path: Path) -> None:
     write_beside(path, lambda draft: save_file(contiguous, draft))
 
 
-def picture(
-    player: Player, inputs: Mapping[str, Any], path: Path, progress: Progress | None
-) -> float:
-    """Draw into the PNG file `path`, a batch side by side; gives the seconds."""
+def played(player: Player, inputs: Mapping[str, Any], report: Progress) -> Played:
+    """One run, whose calls are told as they are done."""
+
+    def told(done: int, total: int, _call: object) -> None:
+        report(player.plan.name, done, total)
+
     start = time.perf_counter()
-    outputs = player.run(inputs, progress)
-    seconds = time.perf_counter() - start
+    outputs = player.run(inputs, told)
+    return Played(outputs, time.perf_counter() - start)
+
+
+def profiled(player: Player, inputs: Mapping[str, Any], repeat: int, report: Progress) -> Played:
+    """One run that is measured; with `repeat`, so many more, and the times of those alone."""
+    name = player.plan.name
+    report(f"{name}: first run", 0, repeat + 1)
+    first = player.profile(inputs)
+    runs = []
+    for done in range(repeat):
+        report(f"{name}: run", done + 1, repeat + 1)
+        runs.append(replace(player.profile(inputs), outputs={}))
+    times = times_of(player.plan, runs or [first])
+    return Played(first.outputs, times.seconds, times)
+
+
+def write_picture(outputs: Arrays, path: Path) -> None:
+    """Write the output `image`, uint8 (B, H, W, 3), as a PNG file, a batch side by side."""
     sheet = np.concatenate(list(outputs["image"]), axis=1)
     write_beside(path, lambda draft: Image.fromarray(sheet).save(draft, format="PNG"))
-    return seconds
 
 
-def arrays(player: Player, source: Path, target: Path, progress: Progress | None) -> float:
-    """Feed the arrays of one safetensors file and write the outputs to another."""
-    inputs = _arrays_in(source)
-    start = time.perf_counter()
-    outputs = player.run(inputs, progress)
-    seconds = time.perf_counter() - start
-    write_beside(target, lambda draft: save_file(outputs, draft))
-    return seconds
+def write_arrays(outputs: Arrays, path: Path) -> None:
+    """Write outputs as a safetensors file."""
+    write_beside(path, lambda draft: save_file(dict(outputs), draft))
 
 
-def _arrays_in(source: Path) -> dict[str, np.ndarray]:
+def arrays_in(source: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file; raises `InputError`."""
     try:
         arrays: dict[str, np.ndarray] = load(read_regular(source, MOST_INPUT_BYTES))

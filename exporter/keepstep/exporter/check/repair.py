@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from keepstep.runtime import Bundle
-from keepstep.runtime.backends import backend
 from keepstep.runtime.format.plan import Plan
-from keepstep.runtime.memory.constants import constant_part, host_array
 
-from .values import rows
-from .verdict import CallVerdict, Verdict
-from .verify import SELECTING, judged, recorded_calls, recorded_margins, walk
+from .one_call import call_inputs
+from .verdict import Verdict
+from .verify import SELECTING, judged, recorded_calls, recorded_margins
 
 # Kinds of operations, the cheapest to have in float32 first; names are those of `--float32`.
 KINDS = ("attention", "linear", "convolution")
@@ -37,7 +34,8 @@ def repair(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
     engine = plan.stages[call.stage].engines.get("onnxruntime")
     if engine is None:
         return None
-    feeds, golden = _feeds(bundle, plan, call), bundle.golden(plan.name)
+    golden = bundle.golden(plan.name)
+    feeds = call_inputs(bundle, plan, golden, call.call)
     expected = recorded_calls(plan, golden)[call.call]
     margins = recorded_margins(golden).get(call.call, {})
     outputs = [*plan.stages[call.stage].outputs]
@@ -88,26 +86,6 @@ def _kind(node: ir.Node) -> str | None:
         weighted = any(v is not None and v.is_initializer() for v in node.inputs)
         return "linear" if weighted else "attention"
     return None
-
-
-def _feeds(bundle: Bundle, plan: Plan, call: CallVerdict) -> dict[str, np.ndarray]:
-    """What the departing call is given."""
-    signature = plan.stages[call.stage]
-    golden = bundle.golden(plan.name)
-    session = backend("onnxruntime").open(bundle, plan, None)
-    try:
-        values = next(values for i, values, _ in walk(plan, golden, session) if i == call.call)
-    finally:
-        session.close()
-    feeds: dict[str, np.ndarray] = {}
-    for tensor, binding in plan.calls[call.call].reads.items():
-        type_ = signature.inputs[tensor]
-        feeds[tensor] = (
-            rows(values[binding.value], binding, type_)
-            if binding.value in values
-            else host_array(bundle, plan, constant_part(binding, type_))
-        )
-    return feeds
 
 
 def _session(bundle: Bundle, plan: Plan, stage: str, model: ir.Model) -> Any:
