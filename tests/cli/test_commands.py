@@ -92,7 +92,7 @@ def test_what_is_asked_for_changes_the_picture_and_the_same_again_does_not(
 ) -> None:
     asked: list[list[str]] = [
         ["--prompt", "a"],
-        ["--prompt", "a", "--seed", "0", "--guidance-scale", "5", "--plan", "full"],
+        ["--prompt", "a", "--seed", "0", "--guidance-scale", "7.5", "--plan", "full"],
         ["--prompt", "b"],
         ["--prompt", "a", "--negative-prompt", "b"],
         ["--prompt", "a", "--guidance-scale", "1"],

@@ -28,7 +28,10 @@ def run(
     negative_prompt: Annotated[str | None, typer.Option(help="What to avoid.")] = None,
     guidance_scale: Annotated[
         float | None,
-        typer.Option(help="How closely to follow the prompt; 1 or less: without guidance. [5]"),
+        typer.Option(
+            help="How closely to follow the prompt: the model's usual one if not given; 1 or less: "
+            "without guidance."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the start noise.")] = 0,
     init_image: Annotated[Path | None, typer.Option(help="What img2img starts from.")] = None,

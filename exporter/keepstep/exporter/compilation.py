@@ -83,6 +83,7 @@ class _Compilation:
                 tables=time_tables(time, read, entry.sampler.timesteps),
                 inputs=golden_inputs(self.model, entry, request.batch),
                 ranges=self.model.text.ranges,
+                defaults=self.model.defaults(entry.guided),
             )
             for entry in lowered
         ]

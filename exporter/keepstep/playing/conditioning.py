@@ -19,7 +19,7 @@ from keepstep.runtime.wording import listed, told
 
 MOST_PICTURE_BYTES = 512 * 2**20
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # no EPS: it is a program
-GUIDANCE_SCALE = 5.0  # where none is given
+GUIDANCE_SCALE = 5.0  # where none is given, and the plan has no defaults: format 1
 
 
 def run_inputs(
@@ -90,7 +90,8 @@ def micro_conditions(player: Player) -> dict[str, np.ndarray]:
     """SDXL's `time_ids` and `negative_time_ids`, float32 (B, 6), of a plan that has them.
 
     A row is original height and width, crop top and left, target height and width: a picture that
-    was neither resized nor cropped. Source: Podell et al., "SDXL", arXiv:2307.01952, section 2.2.
+    was neither resized nor cropped; later plans than those of format 1 say so
+    themselves. Source: Podell et al., "SDXL", arXiv:2307.01952, section 2.2.
     """
     names = [
         name

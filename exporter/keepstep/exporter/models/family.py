@@ -16,7 +16,7 @@ from ..schedule.schema import Guidance, Schedule
 from .autoencoder import Autoencoder
 from .checkpoint import Checkpoint
 from .denoiser import Denoiser
-from .guidance import of_both, of_guidance
+from .guidance import SCALE, of_both, of_guidance
 from .scheduler_config import scheduler_config
 from .text import Text
 
@@ -28,6 +28,7 @@ class Model:
     family      its name, for people and for who loads the model again
     guidances   what its runs can have; the first is what they have where a schedule says nothing
     sizes       conditions of one half that are no text: a row for every picture
+    guidance_scale  the one that the family's pipeline has where none is given
     mends       settings that the pipeline gives its scheduler, whatever the checkpoint says
     height, width   of the picture, pixels
     """
@@ -41,6 +42,7 @@ class Model:
     width: int
     guidances: tuple[Guidance, ...] = get_args(Guidance)
     sizes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    guidance_scale: float = 7.5
     mends: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -78,6 +80,12 @@ class Model:
         """Conditions that are no text, (B, …)."""
         rows = {name: torch.tensor([row]).repeat(batch, 1) for name, row in self.sizes.items()}
         return of_guidance({name: row.clone() for name, row in of_both(rows).items()}, guided)
+
+    def defaults(self, guided: bool) -> dict[str, float | tuple[float, ...]]:
+        """What a run is told where its caller says nothing: the guidance scale, and a picture that
+        was neither cropped nor resized."""
+        told: dict[str, float | tuple[float, ...]] = {**of_both(self.sizes)}
+        return of_guidance(told | {SCALE: self.guidance_scale}, guided)
 
     def embed(
         self, prompts: list[str], negative_prompts: list[str] | None = None, guided: bool = True

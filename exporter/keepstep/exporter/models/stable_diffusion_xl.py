@@ -76,6 +76,7 @@ def load(
         width=w,
         guidances=guidances_of(checkpoint),
         sizes=sizes,
+        guidance_scale=5.0,
     )
     _ = model.scheduler_config  # refused now, not when a schedule is lowered
     return model

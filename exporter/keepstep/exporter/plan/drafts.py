@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keepstep.runtime.format.plan import Plan, Stage, Step, TensorType
+from keepstep.runtime.format.plan import Default, Plan, Stage, Step, TensorType
 
 from ..methods.port import Port
 from ..methods.registry import constants_of
@@ -24,12 +24,14 @@ class Draft:
     tables   what the network takes from the timestep: float32, a block of rows a call
     inputs   golden ones
     ranges   of inputs, lowest and highest
+    defaults of inputs that the caller may leave out
     """
 
     entry: LoweredSchedule
     tables: Mapping[str, np.ndarray]
     inputs: Mapping[str, np.ndarray]
     ranges: Mapping[str, tuple[float, float]]
+    defaults: Mapping[str, Default]
 
     @property
     def name(self) -> str:
@@ -67,6 +69,7 @@ def plan_of(
         },
         weights=weights,
         ranges=draft.ranges,
+        defaults=draft.defaults,
     )
     return build_plan(program, constants_path(program.name), WEIGHTS_FILE)
 

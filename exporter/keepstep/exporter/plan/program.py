@@ -10,7 +10,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from keepstep.runtime.format.plan import Binding, Call, Plan, Stage, Step, TensorType, Value
+from keepstep.runtime.format.plan import (
+    Binding,
+    Call,
+    Default,
+    Plan,
+    Stage,
+    Step,
+    TensorType,
+    Value,
+)
 
 from ..methods.port import Port
 from .memory import lifetimes, plan_memory
@@ -40,6 +49,7 @@ class Program:
     constants   arrays; those that no stage reads are left out
     weights     type of every weight that a stage takes
     ranges      the lowest and the highest number of the inputs that cannot hold any
+    defaults    what inputs hold that the caller leaves out
     """
 
     name: str
@@ -51,6 +61,7 @@ class Program:
     constants: Mapping[str, np.ndarray]
     weights: Mapping[str, TensorType]
     ranges: Mapping[str, tuple[float, float]]
+    defaults: Mapping[str, Default]
 
 
 def build_plan(
@@ -160,5 +171,6 @@ def _buffers(program: Program, calls: Sequence[Call]) -> dict[str, Value]:
                 TensorType(type_.dtype, shape),
                 feed=made == "feed",
                 range=program.ranges.get(name),
+                default=program.defaults.get(name),
             )
     return buffers
