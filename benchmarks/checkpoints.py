@@ -65,25 +65,25 @@ def write_checkpoint(
     """
     if folder.exists():
         raise FileExistsError(f"{folder}: exists already: remove it, or choose another place")
-    draft = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        draft.mkdir(parents=True)
-        _write_json(draft / "model_index.json", architecture["model_index"])
+        part.mkdir(parents=True)
+        _write_json(part / "model_index.json", architecture["model_index"])
         for name, (config_file, weights_file) in FILES.items():
             if name not in architecture:
                 continue
             config = architecture[name]
-            (draft / name).mkdir()
-            _write_json(draft / name / config_file, config)
+            (part / name).mkdir()
+            _write_json(part / name / config_file, config)
             if weights_file:
                 random = torch.Generator().manual_seed(seed) if weights == "random" else None
-                _write_weights(draft / name / weights_file, shapes(config), dtype, random)
+                _write_weights(part / name / weights_file, shapes(config), dtype, random)
             elif name.startswith("tokenizer"):
-                _write_json(draft / name / "vocab.json", vocabulary())
-                (draft / name / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
-        return draft.rename(folder)
+                _write_json(part / name / "vocab.json", vocabulary())
+                (part / name / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+        return part.rename(folder)
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def shapes(config: Config) -> dict[str, Shape]:

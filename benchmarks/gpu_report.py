@@ -77,7 +77,7 @@ def _parity(data: Data, name: str) -> str:
         stage = max(verdict["stages"], key=_badness, default=None)
         if stage:
             error = "no number" if stage["error"] is None else f"{stage['error']:.1e}"
-            mark = "" if verdict["good"] else " (departs)"
+            mark = "" if verdict["good"] else " (mismatch)"
             worst.append(f"{verdict['plan']}: {stage['stage']} {error}{mark}")
     return ", ".join(worst)
 
@@ -158,7 +158,7 @@ def _line(text: str) -> str:
 
 
 def steps_with_output(results: Mapping[str, Result]) -> Sequence[str]:
-    """Those whose standard output is JSON: `verify` writes it also where something departs."""
+    """Those whose standard output is JSON: `verify` writes it also where there is a mismatch."""
     found = []
     for name, result in results.items():
         kind = name.partition(" ")[0]

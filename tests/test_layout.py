@@ -36,7 +36,7 @@ def files() -> tuple[Path, ...]:
 
 
 # The rooms, as docs/architecture.md has them: each uses those before it alone.
-RUNTIME_COMMON = ("_version", "errors", "files", "floats", "gpu", "wording")
+RUNTIME_COMMON = ("_version", "errors", "files", "floats", "gpu", "quoting")
 RUNTIME_ROOMS = ("format", "folder", "lora", "memory", "backends", "player")
 COMMON = ("errors", "work", "toolchain")
 COMPILER_ROOMS = (

@@ -133,7 +133,7 @@ def test_the_page_holds_what_was_measured_beside_the_targets() -> None:
     assert "ahead of 7 plain steps" in text
 
 
-def test_what_verifies_is_read_even_where_something_departs() -> None:
+def test_what_verifies_is_read_even_where_there_is_a_mismatch() -> None:
     results = {
         name: Result(name, (), state)  # type: ignore[arg-type]
         for name, state in (

@@ -16,7 +16,7 @@ from cli.tiny_bundle import contents, seal
 from models_for_tests import write_model, write_xl_model
 
 from keepstep.bench import Setting, benchmark, driver
-from keepstep.bench.cells import CompiledCell
+from keepstep.bench.configurations import CompiledConfiguration
 from keepstep.bench.eager import EagerModel, Place
 from keepstep.bench.equal_latency import Plain, plain_bundle
 from keepstep.bench.footprint import Footprint
@@ -46,8 +46,10 @@ def data_of(keepstep: Command, bundle: Path, *more: object) -> Any:
 @pytest.fixture
 def quick_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Peaks are measured by processes of their own, which `test_peak_memory…` looks at."""
-    monkeypatch.setattr(driver, "peak_memory", lambda cell: 123_000_000)
-    monkeypatch.setattr(driver, "footprint", lambda cell: None if cell.model else TWO_PLANS)
+    monkeypatch.setattr(driver, "peak_memory", lambda configuration: 123_000_000)
+    monkeypatch.setattr(
+        driver, "footprint", lambda configuration: None if configuration.model else TWO_PLANS
+    )
 
 
 @pytest.fixture
@@ -159,9 +161,9 @@ def test_plain_steps_are_built_of_the_bundles_own_stages(
         setting.guidance_scale,
     )
     with plain_bundle(opened, [three], str(model), lambda what, *_: told.append(what)) as exported:
-        cell = CompiledCell(exported, three.name, "onnxruntime", setting)
-        image = cell.run().image
-        cell.close()
+        configuration = CompiledConfiguration(exported, three.name, "onnxruntime", setting)
+        image = configuration.run().image
+        configuration.close()
         folder = exported.path
     # Rounding to 8 bits can fall on the other side by one.
     assert np.abs(image.astype(int) - expected.image).max() <= 1

@@ -154,10 +154,10 @@ def test_verify_finds_a_fresh_bundle_good(keepstep: Command, bundle: Path) -> No
         assert len(verdict["calls"]) > len(verdict["stages"])
     outcome = keepstep("verify", bundle)
     assert outcome.code == 0
-    assert "departs" not in outcome.out
+    assert "mismatch" not in outcome.out
 
 
-def depart(bundle: Path) -> None:
+def mismatch(bundle: Path) -> None:
     """Let the recorded run of dato-coco end in other latents than those that are played."""
     path = bundle / "golden/dato-coco.safetensors"
     golden = {name: array.copy() for name, array in load_file(path).items()}
@@ -166,15 +166,15 @@ def depart(bundle: Path) -> None:
     seal(bundle)
 
 
-def test_verify_finds_a_plan_that_departs(keepstep: Command, damaged: Path) -> None:
-    depart(damaged)
+def test_verify_finds_a_mismatch(keepstep: Command, damaged: Path) -> None:
+    mismatch(damaged)
     outcome = keepstep("verify", damaged)
     assert (outcome.code, outcome.err) == (1, "")
-    lines = re.findall(r"^(\S+|) +.*(the whole run|decode) .* (good|departs)", outcome.out, re.M)
+    lines = re.findall(r"^(\S+|) +.*(the whole run|decode) .* (good|mismatch)", outcome.out, re.M)
     assert [(what, mark) for _, what, mark in lines] == [
         ("decode", "good"),
         ("the whole run", "good"),
-        ("decode", "departs"),
+        ("decode", "mismatch"),
     ]
     assert "not judged: it hangs on ties" in outcome.out
     assert keepstep("verify", damaged, "--plan", "full").code == 0
@@ -183,16 +183,18 @@ def test_verify_finds_a_plan_that_departs(keepstep: Command, damaged: Path) -> N
     assert [verdict["good"] for verdict in json.loads(outcome.out)] == [True, False]
 
 
-def test_verify_tells_what_departs_where_the_exporter_is_not_installed(
+def test_verify_tells_mismatches_where_the_exporter_is_not_installed(
     keepstep: Command, damaged: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The search for a repair edits ONNX code; without what it needs there is only no advice."""
+    """The search for a precision fallback edits ONNX code; without what it needs no advice."""
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
-    monkeypatch.setitem(sys.modules, "keepstep.exporter.check.repair", None)  # cannot be imported
-    depart(damaged)
+    monkeypatch.setitem(
+        sys.modules, "keepstep.exporter.check.precision_fallback", None
+    )  # cannot be imported
+    mismatch(damaged)
     outcome = keepstep("verify", damaged)
     assert (outcome.code, outcome.err) == (1, "")
-    assert "departs" in outcome.out
+    assert "mismatch" in outcome.out
 
 
 def test_inspect_agrees_with_the_plans(keepstep: Command, bundle: Path) -> None:

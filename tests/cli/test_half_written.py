@@ -188,7 +188,7 @@ def uncached(get: Callable[..., Entry | None]) -> Callable[..., Entry | None]:
         "compilation.StageCompiler.convert",
         "compilation.StageCompiler.build",
         "compilation.record_run",
-        "draft_check.verify",
+        "bundle_check.verify",
         "compiler.write_bundle",
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from cli.outcome import Command, refused
 from cli.tiny_bundle import contents
 
-from keepstep.output.result_file import check_target, write_beside
+from keepstep.output.result_file import check_file_target, write_beside
 from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError, KeepstepError
 
@@ -96,7 +96,7 @@ def test_a_filesystem_that_turns_read_only_is_told_in_words(
         monkeypatch.setattr(Path, "unlink", turns)
         raise READ_ONLY
 
-    check_target(workplace / "a.png", ".png")
+    check_file_target(workplace / "a.png", ".png")
     with pytest.raises(KeepstepError, match=r"a\.png: cannot be written: Read-only file system"):
         write_beside(workplace / "a.png", turns)
 
@@ -137,5 +137,5 @@ def test_a_draft_never_follows_a_link(workplace: Path, monkeypatch: pytest.Monke
     (workplace / "victim").write_bytes(b"mine")
     (workplace / ".keepstep-0.part").symlink_to("victim")
     with pytest.raises(InputError, match="File exists"):
-        check_target(workplace / "a.png", ".png")
+        check_file_target(workplace / "a.png", ".png")
     assert (workplace / "victim").read_bytes() == b"mine"

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from keepstep.exporter import models
 from keepstep.exporter.check.recorded_run import EagerCalls
-from keepstep.exporter.check.verify import golden_inputs
+from keepstep.exporter.check.verify import recorded_inputs
 from keepstep.exporter.methods import attach
 from keepstep.exporter.methods.dato import Selection, TokenCounts, select
 from keepstep.exporter.plan.lowering import lower_schedule
@@ -52,7 +52,7 @@ def eager_calls(folder: Path, bundle: Bundle) -> EagerCalls:
     """What makes the eager calls of the plan again."""
     model = models.load(str(folder), weights=False)
     entry = lower_schedule(model, StageFactory(model, 1), schedule())
-    inputs = {name: a.copy() for name, a in golden_inputs(bundle.golden(PLAN)).items()}
+    inputs = {name: a.copy() for name, a in recorded_inputs(bundle.golden(PLAN)).items()}
     return EagerCalls(lambda: models.load(str(folder)), entry, inputs)
 
 

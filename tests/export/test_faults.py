@@ -10,7 +10,7 @@ import pytest
 from export import faulty
 from export.faulty import PLAN
 
-from keepstep.exporter import draft_check, export
+from keepstep.exporter import bundle_check, export
 from keepstep.exporter.check.verdict import Verdict
 from keepstep.exporter.check.verify import verify
 from keepstep.exporter.errors import ExportError
@@ -60,10 +60,10 @@ def test_a_fault_of_a_bundle_is_refused_at_its_place(
 ) -> None:
     edit, call, stage = EDITS[fault]
     for verdict in refused(faulty.edited(right, tmp_path / "bundle", edit), small_folder):
-        departing = verdict.departing
-        assert departing
-        assert (departing.call, departing.stage.partition("-")[0]) == (call, stage)
-        assert f"call {call}, stage '{departing.stage}'" in verdict.sentence
+        mismatch = verdict.mismatch
+        assert mismatch
+        assert (mismatch.call, mismatch.stage.partition("-")[0]) == (call, stage)
+        assert f"call {call}, stage '{mismatch.stage}'" in verdict.sentence
 
 
 FULL, SHALLOW = "full-dato0.4", "shallow-dato0.4"
@@ -99,8 +99,8 @@ def test_a_fault_of_the_exporter_is_refused_at_its_place(
         with pytest.raises(ExportError, match=f"stage '{stage}' .*{words}"):
             export(small_folder, [faulty.schedule()], out, cache=cache)
         assert not out.exists()
-        monkeypatch.setattr(draft_check, "verify_draft", lambda *_: None)
+        monkeypatch.setattr(bundle_check, "verify_bundle", lambda *_: None)
         bundle = export(small_folder, [faulty.schedule()], out, cache=cache)
     for verdict in refused(bundle, small_folder):
-        assert verdict.departing
-        assert verdict.departing.stage == stage
+        assert verdict.mismatch
+        assert verdict.mismatch.stage == stage

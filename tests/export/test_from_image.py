@@ -11,8 +11,8 @@ from export.drawn import GUIDANCE_SCALE, PROMPT, pipeline
 from exports_for_tests import SAMPLERS
 
 from keepstep.bench import Setting
-from keepstep.bench.cells import CompiledCell
-from keepstep.bench.eager import EagerCell, EagerModel, Place
+from keepstep.bench.configurations import CompiledConfiguration
+from keepstep.bench.eager import EagerConfiguration, EagerModel, Place
 from keepstep.exporter import export
 from keepstep.exporter.check.verify import verify
 from keepstep.exporter.schedule.schema import Schedule, parse
@@ -138,9 +138,9 @@ def test_a_benchmark_draws_the_same_picture_from_the_image_both_ways(
     bundle: Bundle, tiny_folder: Path
 ) -> None:
     setting = Setting(PROMPT)
-    ours = CompiledCell(bundle, "cached-pruned", "onnxruntime", setting).run()
+    ours = CompiledConfiguration(bundle, "cached-pruned", "onnxruntime", setting).run()
     loaded = EagerModel(str(tiny_folder), bundle, Place("cpu", "float32"))
-    theirs = EagerCell(bundle, "cached-pruned", loaded, setting).run()
+    theirs = EagerConfiguration(bundle, "cached-pruned", loaded, setting).run()
     # Rounding to 8 bits can fall on the other side by one.
     assert np.abs(ours.image.astype(int) - theirs.image).max() <= 1
     assert {kind for kind, _ in theirs.calls} <= {kind for kind, _ in ours.calls} | {"skip"}

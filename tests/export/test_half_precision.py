@@ -19,7 +19,7 @@ from onnx import TensorProto
 from safetensors.numpy import load_file, save_file
 
 from keepstep.cli import main as cli
-from keepstep.exporter import compilation, draft_check, export
+from keepstep.exporter import bundle_check, compilation, export
 from keepstep.exporter.check import verify
 from keepstep.exporter.check.verify import ONE_CALL
 from keepstep.exporter.errors import ExportError, ModelError
@@ -204,7 +204,7 @@ def test_what_is_asked_for_stays_in_float32(small_folder: Path, tmp_path: Path) 
     assert TensorProto.FLOAT16 in {types[n.output[0]] for n in linear}
 
 
-def test_a_stage_that_departs_is_refused_and_told(
+def test_a_stage_that_does_not_match_is_refused_and_told(
     loud_folder: Path,
     half: Bundle,
     tmp_path: Path,
@@ -219,16 +219,16 @@ def test_a_stage_that_departs_is_refused_and_told(
     with pytest.raises(ExportError) as refused:
         export(loud_folder, [schedule()], out, dtype="float16", verify="stages")
     message = str(refused.value)
-    assert "stage 'full' departs from the eager one: cached is off by nan" in message
+    assert "stage 'full' does not match the eager run: cached is off by nan" in message
     assert message.endswith("export with --dtype float32, or look into it with --verify none")
     assert (out / "bundle.json").read_bytes() == before
     assert [path.name for path in out.parent.iterdir()] == ["out"]
 
-    monkeypatch.setattr(draft_check, "repair", lambda *_: ("linear", "attention"))
+    monkeypatch.setattr(bundle_check, "precision_fallback", lambda *_: ("linear", "attention"))
     with pytest.raises(ExportError, match="with --float32 linear --float32 attention, which rep"):
         export(loud_folder, [schedule()], out, dtype="float16", verify="stages")
 
-    monkeypatch.setattr(draft_check, "verify_draft", lambda *_: None)
+    monkeypatch.setattr(bundle_check, "verify_bundle", lambda *_: None)
     export(loud_folder, [schedule()], out, dtype="float16", verify="stages")
     monkeypatch.setattr(sys, "argv", ["keepstep", "verify", str(out), "--json"])
     capsys.readouterr()

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keepstep.bench.cells import Run
+from keepstep.bench.configurations import Run
 from keepstep.bench.eager import Place
 from keepstep.bench.equal_latency import Plain, comparison
 from keepstep.bench.measure import Measured
@@ -37,8 +37,8 @@ def plan(name: str, kinds: Sequence[str]) -> Plan:
 
 
 @dataclass
-class StillCell:
-    """A cell whose runs are written down."""
+class StillConfiguration:
+    """A configuration whose runs are written down."""
 
     program: Plan
     how: str
@@ -87,17 +87,17 @@ PLAIN = "plain, 1 step"
 
 
 def measured() -> list[Measured]:
-    """The four cells, and a plain step."""
+    """The four configurations, and a plain step."""
     ran = [kind for kind in CACHED if kind != "skip"]
     full, cached, one = plan("full", FULL), plan("cached", CACHED), plan("plain-1", FULL[:1])
-    cells = [
-        StillCell(full, "eager", [run(FULL, EAGER, picture(1))], model="model"),
-        StillCell(full, "onnxruntime", [run(FULL, COMPILED, picture(0))]),
-        StillCell(cached, "eager", [run(CACHED, EAGER, picture(3))], model="model"),
-        StillCell(cached, "onnxruntime", [run(ran, COMPILED, picture(3))]),
-        StillCell(one, "onnxruntime", [run(FULL[:1], COMPILED, picture(40))], label=PLAIN),
+    configurations = [
+        StillConfiguration(full, "eager", [run(FULL, EAGER, picture(1))], model="model"),
+        StillConfiguration(full, "onnxruntime", [run(FULL, COMPILED, picture(0))]),
+        StillConfiguration(cached, "eager", [run(CACHED, EAGER, picture(3))], model="model"),
+        StillConfiguration(cached, "onnxruntime", [run(ran, COMPILED, picture(3))]),
+        StillConfiguration(one, "onnxruntime", [run(FULL[:1], COMPILED, picture(40))], label=PLAIN),
     ]
-    return [Measured(cell, cell.runs) for cell in cells]
+    return [Measured(configuration, configuration.runs) for configuration in configurations]
 
 
 def rows() -> list[Row]:
@@ -116,8 +116,8 @@ def together(
 
 
 def report(prompt: str = "a red apple", eager: bool = True) -> Report:
-    """All of it; without the eager cells if told so."""
-    known = [m for m in measured() if eager or m.cell.how != "eager"]
+    """All of it; without the eager configurations if told so."""
+    known = [m for m in measured() if eager or m.configuration.how != "eager"]
     baseline = Baseline.of(known, "full")
     lines = [row_of(each, baseline, None) for each in known]
     plain = Plain("cached", "onnxruntime", Sampler(scheduler="DDIMScheduler", steps=1), 1, 0.5, 0.7)

@@ -1,4 +1,4 @@
-"""Eager cells: other dtypes, other devices, a model loaded once."""
+"""Eager configurations: other dtypes, other devices, a model loaded once."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from exporter.played import schedule
 from exporter.test_reference import GUIDANCE, PROMPTS, start_noise
 
-from keepstep.bench import Setting, cells, driver
-from keepstep.bench.eager import COMPILED, EAGER, EagerCell, EagerModel, Place, usual_place
+from keepstep.bench import Setting, configurations, driver
+from keepstep.bench.eager import COMPILED, EAGER, EagerConfiguration, EagerModel, Place, usual_place
 from keepstep.exporter import models
 from keepstep.exporter.check.reference import run_eagerly
 from keepstep.exporter.models import Model
@@ -60,7 +60,7 @@ def test_a_vae_that_overflows_stays_in_float32(
 
 
 def toy_bundle(model: Model, tmp_path: Path, dtype: str = "float32") -> Any:
-    """A bundle with the one plan `full`, as far as eager cells look at it."""
+    """A bundle with the one plan `full`, as far as eager configurations look at it."""
     file = tmp_path / "full.yaml"
     file.write_text(schedule("FF").to_yaml())
     shapes = {
@@ -84,15 +84,15 @@ def loaded(model: Model, model_folder: Path, tmp_path: Path) -> EagerModel:
     return EagerModel(str(model_folder), toy_bundle(model, tmp_path), Place("cpu", "float32"))
 
 
-def cell_of(loaded: EagerModel, how: str = EAGER) -> EagerCell:
-    return EagerCell(loaded._bundle, "full", loaded, Setting(eager_repeats=2), how)
+def configuration_of(loaded: EagerModel, how: str = EAGER) -> EagerConfiguration:
+    return EagerConfiguration(loaded._bundle, "full", loaded, Setting(eager_repeats=2), how)
 
 
-def test_cells_share_one_load(loaded: EagerModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_configurations_share_one_load(loaded: EagerModel, monkeypatch: pytest.MonkeyPatch) -> None:
     loads = []
     load = models.load
     monkeypatch.setattr(models, "load", lambda *given: loads.append(given) or load(*given))
-    first, second = (cell_of(loaded).run() for _ in range(2))
+    first, second = (configuration_of(loaded).run() for _ in range(2))
     assert len(loads) == 1
     assert np.array_equal(first.image, second.image)
     assert [kind for kind, _ in first.calls] == ["text", "full", "full", "decode"]
@@ -106,7 +106,7 @@ def test_a_model_of_another_size_is_refused(
     other = toy_bundle(replace(model, height=32), tmp_path)
     other.plan("full").values["noise"].type = TensorType("float32", (1, 4, 8, 8))
     with pytest.raises(InputError, match="give the folder that was exported"):
-        cell_of(EagerModel(str(model_folder), other, loaded.place)).run()
+        configuration_of(EagerModel(str(model_folder), other, loaded.place)).run()
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ def test_on_a_gpu_the_whole_and_its_calls_come_from_two_runs(
 ) -> None:
     calls = []
     hook = loaded.modules.denoiser.module.conv_in.register_forward_hook(lambda *_: calls.append(1))
-    run = cell_of(loaded).run()
+    run = configuration_of(loaded).run()
     hook.remove()
     assert len(calls) == 2 * 2, "two runs of two calls"
     # Before and after each run; and twice for text, two calls and decode in the second one.
@@ -154,8 +154,8 @@ def test_the_full_plan_is_also_run_as_pytorch_compiles_it(
 
     monkeypatch.setattr(torch, "compile", compile_)
     monkeypatch.setattr(driver, "backends_for", lambda *_: ("onnxruntime",))
-    found = list(driver.cells_of(loaded._bundle, Setting(), loaded, ()))
-    assert [cell.how for cell in found] == [EAGER, COMPILED, "onnxruntime"]
+    found = list(driver.configurations_of(loaded._bundle, Setting(), loaded, ()))
+    assert [configuration.how for configuration in found] == [EAGER, COMPILED, "onnxruntime"]
     eager, other = found[0].run(), found[1].run()
     assert compiled == [(loaded.modules.denoiser.module, "reduce-overhead")]
     assert np.array_equal(eager.image, other.image)
@@ -172,8 +172,10 @@ def test_pytorch_runs_on_a_gpu_in_the_bundles_dtype_and_on_a_cpu_in_float32(
         assert EagerModel("x", bundle, expected).on_gpu == there
 
 
-def test_eager_cells_sit_out_rounds_of_their_own_number(loaded: EagerModel) -> None:
-    assert cell_of(loaded).rounds == 2
-    compiled = cells.CompiledCell(loaded._bundle, "full", "x", Setting(eager_repeats=2))
+def test_eager_configurations_sit_out_rounds_of_their_own_number(loaded: EagerModel) -> None:
+    assert configuration_of(loaded).rounds == 2
+    compiled = configurations.CompiledConfiguration(
+        loaded._bundle, "full", "x", Setting(eager_repeats=2)
+    )
     assert compiled.rounds == 5
-    assert EagerCell(loaded._bundle, "full", loaded, Setting()).rounds == 5
+    assert EagerConfiguration(loaded._bundle, "full", loaded, Setting()).rounds == 5

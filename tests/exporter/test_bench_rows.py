@@ -13,7 +13,7 @@ from exporter.bench_reports import (
     FULL,
     MACS,
     PLAIN,
-    StillCell,
+    StillConfiguration,
     measured,
     picture,
     plan,
@@ -62,7 +62,7 @@ def test_either_way_from_eager_full_to_compiled_schedule_is_the_total() -> None:
 
 
 def test_without_eager_runs_the_total_is_that_of_the_schedule() -> None:
-    compiled = [m for m in measured() if m.cell.model is None]
+    compiled = [m for m in measured() if m.configuration.model is None]
     baseline = Baseline.of(compiled, "full")
     gains = row_of(compiled[1], baseline, None).gains
     assert gains == Gains(gains.schedule, None, gains.schedule)
@@ -100,7 +100,9 @@ def test_pictures_are_held_against_that_of_the_compiled_full_plan() -> None:
 
 def test_a_plan_of_another_bundle_has_the_operations_of_its_own() -> None:
     both = measured()
-    other = StillCell(plan("full", FULL * 3), "onnxruntime", [run(FULL, COMPILED, picture(0))])
+    other = StillConfiguration(
+        plan("full", FULL * 3), "onnxruntime", [run(FULL, COMPILED, picture(0))]
+    )
     found = row_of(Measured(other, other.runs), Baseline.of(both, "full"), None)
     assert found.loop_macs == 3 * known()["full", "onnxruntime"].loop_macs
 
@@ -108,7 +110,9 @@ def test_a_plan_of_another_bundle_has_the_operations_of_its_own() -> None:
 def test_memory_is_what_was_measured() -> None:
     first = measured()[1]
     run_on_a_gpu = replace(first.runs[0], device_bytes=123)
-    found = row_of(Measured(first.cell, [run_on_a_gpu]), Baseline.of(measured(), "full"), 456)
+    found = row_of(
+        Measured(first.configuration, [run_on_a_gpu]), Baseline.of(measured(), "full"), 456
+    )
     assert (found.device_bytes, found.peak_bytes) == (123, 456)
 
 

@@ -21,19 +21,19 @@ def verdict(*calls: CallVerdict, run: RunVerdict | None = None) -> Verdict:
 def test_a_plan_whose_calls_and_run_are_near_is_good() -> None:
     found = verdict(GOOD, replace(GOOD, call=3), run=RUN)
     assert found.good
-    assert found.departing is None
+    assert found.mismatch is None
     assert found.sentence == "plan 'fast' on onnxruntime: as the eager run"
     assert verdict(GOOD).good, "a run need not have been recorded"
 
 
 @pytest.mark.parametrize("error", [1e-4, nan])
-def test_the_first_call_that_departs_is_told(error: float) -> None:
+def test_the_first_mismatch_is_told(error: float) -> None:
     off = replace(GOOD, call=4, error=error)
     found = verdict(GOOD, off, replace(off, call=5, error=1.0), run=RUN)
     assert not found.good
-    assert found.departing == off
+    assert found.mismatch == off
     assert found.sentence == (
-        "plan 'fast' on onnxruntime: call 4, stage 'full' departs from the eager one: prediction "
+        "plan 'fast' on onnxruntime: call 4, stage 'full' does not match the eager run: prediction "
         f"is off by {error:.2g}, expected at most 2e-05"
     )
 
@@ -69,7 +69,7 @@ RUNS = {
 
 
 @pytest.mark.parametrize("case", RUNS)
-def test_a_run_that_departs_is_told_where_no_call_does(case: str) -> None:
+def test_a_run_that_does_not_match_is_told_where_no_call_does(case: str) -> None:
     run, words = RUNS[case]
     assert not verdict(GOOD, run=run).good
     assert words in verdict(GOOD, run=run).sentence

@@ -1,7 +1,7 @@
 """The benchmark: what the schedule gives, and what compiling gives, measured apart.
 
-setting → cells, eager → measure → rows, equal_latency → report → table, page; driver.py drives
-them. Nothing heavy is loaded before a cell is run.
+setting → configurations, eager → measure → rows, equal_latency → report → table, page;
+driver.py drives them. Nothing heavy is loaded before a configuration is run.
 """
 
 from __future__ import annotations

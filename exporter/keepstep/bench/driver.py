@@ -9,8 +9,8 @@ from keepstep.exporter.work import Progress
 from keepstep.runtime import Bundle
 from keepstep.runtime.errors import InputError, KeepstepError
 
-from .cells import Cell, CompiledCell, backends_for
-from .eager import COMPILED, EagerCell, EagerModel, usual_place
+from .configurations import CompiledConfiguration, Configuration, backends_for
+from .eager import COMPILED, EagerConfiguration, EagerModel, usual_place
 from .equal_latency import Comparison, comparison, plain_bundle, plain_for
 from .footprint import footprint
 from .machine import conditions
@@ -39,27 +39,31 @@ def benchmark(
     if not bundle.plans:
         raise InputError(f"bundle {bundle.path} has no plans: there is nothing to measure")
     loaded = EagerModel(model, bundle, usual_place(bundle)) if model else None
-    cells = list(cells_of(bundle, setting, loaded, backends))
-    return measured_report(bundle, setting, cells, model, report)
+    configurations = list(configurations_of(bundle, setting, loaded, backends))
+    return measured_report(bundle, setting, configurations, model, report)
 
 
 def measured_report(
     bundle: Bundle,
     setting: Setting,
-    cells: Sequence[Cell],
+    configurations: Sequence[Configuration],
     model: str | None = None,
     report: Progress = lambda what, done, total: None,
 ) -> Report:
-    """The same for chosen `cells`, which are closed in the end.
+    """The same for chosen `configurations`, which are closed in the end.
 
     The full plan has to be among them on every backend, and eagerly where anything is eager.
     """
     machine = conditions()
-    places = [cell.loaded.place for cell in cells if isinstance(cell, EagerCell) and cell.rounds]
+    places = [
+        configuration.loaded.place
+        for configuration in configurations
+        if isinstance(configuration, EagerConfiguration) and configuration.rounds
+    ]
     with ExitStack() as stack:
-        for cell in cells:
-            stack.enter_context(closing(cell))
-        measured = measure(cells, report)
+        for configuration in configurations:
+            stack.enter_context(closing(configuration))
+        measured = measure(configurations, report)
         name = BASELINE if BASELINE in bundle.plans else bundle.plans[0]
         baseline = Baseline.of(measured, name)
         notes = [] if model else ["no --model: PyTorch and fewer plain steps were not measured"]
@@ -69,7 +73,7 @@ def measured_report(
         if model and setting.equal_latency:
             try:
                 plain, found, comparisons = _compared(
-                    bundle, setting, model, cells, rows, baseline, report, notes
+                    bundle, setting, model, configurations, rows, baseline, report, notes
                 )
             except KeepstepError as error:
                 notes.append(f"fewer plain steps were not measured: {error}")
@@ -91,20 +95,20 @@ def measured_report(
     )
 
 
-def cells_of(
+def configurations_of(
     bundle: Bundle, setting: Setting, loaded: EagerModel | None, backends: Sequence[str]
-) -> Iterator[Cell]:
+) -> Iterator[Configuration]:
     """What is measured: each plan eagerly where a model is given, and on each backend.
 
     On a GPU the full plan is also run as PyTorch compiles it. Raises `BackendError`.
     """
     for plan in bundle.plans:
         if loaded:
-            yield EagerCell(bundle, plan, loaded, setting)
+            yield EagerConfiguration(bundle, plan, loaded, setting)
             if loaded.on_gpu and plan == BASELINE and setting.torch_compile:
-                yield EagerCell(bundle, plan, loaded, setting, COMPILED)
+                yield EagerConfiguration(bundle, plan, loaded, setting, COMPILED)
         for name in backends_for(bundle, plan, tuple(backends)):
-            yield CompiledCell(bundle, plan, name, setting)
+            yield CompiledConfiguration(bundle, plan, name, setting)
 
 
 def _rows(
@@ -118,11 +122,11 @@ def _rows(
     rows = []
     for i, each in enumerate(measured):
         what = "memory in a process of its own" if setting.peaks else "golden values"
-        report(f"{what}: {each.cell.label}, {each.cell.how}", i, len(measured))
+        report(f"{what}: {each.configuration.label}, {each.configuration.how}", i, len(measured))
         peak = memory = None
         if setting.peaks:
             try:
-                peak, memory = peak_memory(each.cell), footprint(each.cell)
+                peak, memory = peak_memory(each.configuration), footprint(each.configuration)
             except KeepstepError as error:
                 notes.append(str(error))
         rows.append(row_of(each, baseline, peak, memory))
@@ -133,7 +137,7 @@ def _compared(
     bundle: Bundle,
     setting: Setting,
     model: str,
-    cells: Sequence[Cell],
+    configurations: Sequence[Configuration],
     rows: Sequence[Row],
     baseline: Baseline,
     report: Progress,
@@ -149,14 +153,21 @@ def _compared(
     with ExitStack() as stack:
         exported = stack.enter_context(plain_bundle(bundle, plains, model, report))
         wanted = dict.fromkeys((plain.name, plain.how, plain.label) for plain in plains)
-        own = [CompiledCell(exported, name, how, setting, label) for name, how, label in wanted]
-        for cell in own:
-            stack.enter_context(closing(cell))
+        own = [
+            CompiledConfiguration(exported, name, how, setting, label)
+            for name, how, label in wanted
+        ]
+        for configuration in own:
+            stack.enter_context(closing(configuration))
         rivals = {(plain.plan, plain.how) for plain in plains}
-        others = [cell for cell in cells if (cell.plan, cell.how) in rivals]
+        others = [
+            configuration
+            for configuration in configurations
+            if (configuration.plan, configuration.how) in rivals
+        ]
         measured = measure([*others, *own], report, "round with plain steps")
         plain_only = measured[len(others) :]
         found = _rows(plain_only, baseline, setting, report, notes)
     known = {(row.plan, row.how): row for row in (*rows, *found)}
-    seconds = {(m.cell.label, m.cell.how): m.seconds.median for m in measured}
+    seconds = {(m.configuration.label, m.configuration.how): m.seconds.median for m in measured}
     return found, plain_only, [comparison(plain, known, seconds) for plain in plains]

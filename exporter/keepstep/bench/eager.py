@@ -22,7 +22,7 @@ from keepstep.runtime import Bundle
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.format.plan import TensorType
 
-from .cells import Run
+from .configurations import Run
 from .setting import Setting
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def usual_place(bundle: Bundle) -> Place:
 
 
 class EagerModel:
-    """The exported model, loaded when it is first run, once for all cells."""
+    """The exported model, loaded when it is first run, once for all configurations."""
 
     def __init__(self, folder: str, bundle: Bundle, place: Place) -> None:
         self.folder = folder
@@ -108,7 +108,7 @@ class EagerModel:
 
 
 @dataclass
-class EagerCell:
+class EagerConfiguration:
     """The schedule of a plan, run by PyTorch; `how` says whether its network is compiled."""
 
     bundle: Bundle
@@ -137,7 +137,7 @@ class EagerCell:
         """An eager run is what golden values come from."""
 
     def close(self) -> None:
-        """Leave the model to the other cells."""
+        """Leave the model to the other configurations."""
 
     def _draw(self, clock: Callable[[], float]) -> Run:
         """One run, whose calls are timed by `clock`."""
@@ -188,7 +188,7 @@ class _DeviceMemory:
         self._before = int(torch.cuda.memory_allocated())
 
     def peak(self) -> int:
-        """Bytes; what other cells hold meanwhile is not counted."""
+        """Bytes; what other configurations hold meanwhile is not counted."""
         import torch
 
         return self._weights + int(torch.cuda.max_memory_allocated()) - self._before

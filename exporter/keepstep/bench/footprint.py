@@ -11,7 +11,7 @@ from pathlib import Path
 from keepstep.runtime import Bundle
 from keepstep.runtime.backends import backend
 
-from .cells import Cell
+from .configurations import Configuration
 from .memory import alone
 
 _SMAPS = Path("/proc/self/smaps_rollup")
@@ -30,16 +30,18 @@ class Footprint:
     two: int
 
 
-def footprint(cell: Cell) -> Footprint | None:
+def footprint(configuration: Configuration) -> Footprint | None:
     """Of a plan's players; None for PyTorch, and where the system does not tell (not Linux).
 
     Raises `KeepstepError` where the process fails.
     """
-    if cell.model or not _SMAPS.exists():
+    if configuration.model or not _SMAPS.exists():
         return None
-    arguments = [str(cell.bundle.path), cell.plan, cell.how]
+    arguments = [str(configuration.bundle.path), configuration.plan, configuration.how]
     return Footprint(
-        **json.loads(alone(__name__, arguments, f"memory of {cell.label}, {cell.how}"))
+        **json.loads(
+            alone(__name__, arguments, f"memory of {configuration.label}, {configuration.how}")
+        )
     )
 
 

@@ -1,4 +1,4 @@
-"""All cells take turns, round after round: a disturbance of the machine meets them alike."""
+"""Configurations take turns, round after round: noise on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median
 
 from keepstep.exporter.work import Progress
 
-from .cells import Cell, Run
+from .configurations import Configuration, Run
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Measured:
-    """A cell and its runs; at least one."""
+    """A configuration and its runs; at least one."""
 
-    cell: Cell
+    configuration: Configuration
     runs: Sequence[Run]
 
     @cached_property
@@ -61,26 +61,32 @@ class Measured:
         return tuple((calls[0][0], median(s for _, s in calls)) for calls in rounds)
 
 
-def measure(cells: Sequence[Cell], report: Progress, rounds: str = "round") -> list[Measured]:
-    """Run every cell once to warm up, then all in turn; those that take part in no round are out.
+def measure(
+    configurations: Sequence[Configuration], report: Progress, rounds: str = "round"
+) -> list[Measured]:
+    """Run every configuration once to warm up, then all in turn.
+
+    Those that take part in no round are left out.
 
     `rounds` is what a round is called where progress is told.
     """
-    taking_part = [cell for cell in cells if cell.rounds]
-    total = sum(cell.rounds + 1 for cell in taking_part)
+    taking_part = [configuration for configuration in configurations if configuration.rounds]
+    total = sum(configuration.rounds + 1 for configuration in taking_part)
     runs: dict[int, list[Run]] = defaultdict(list)
     done = 0
-    for cell in taking_part:
-        report(f"warm up: {cell.label}, {cell.how}", done, total)
-        cell.run()
+    for configuration in taking_part:
+        report(f"warm up: {configuration.label}, {configuration.how}", done, total)
+        configuration.run()
         done += 1
-    for turn in range(max((cell.rounds for cell in taking_part), default=0)):
-        for i, cell in enumerate(taking_part):
-            if turn < cell.rounds:
-                report(f"{rounds} {turn + 1}: {cell.label}, {cell.how}", done, total)
-                runs[i].append(cell.run())
+    for turn in range(max((configuration.rounds for configuration in taking_part), default=0)):
+        for i, configuration in enumerate(taking_part):
+            if turn < configuration.rounds:
+                report(
+                    f"{rounds} {turn + 1}: {configuration.label}, {configuration.how}", done, total
+                )
+                runs[i].append(configuration.run())
                 done += 1
-    return [Measured(cell, runs[i]) for i, cell in enumerate(taking_part)]
+    return [Measured(configuration, runs[i]) for i, configuration in enumerate(taking_part)]
 
 
 def _loop(run: Run) -> float:

@@ -10,18 +10,29 @@ from pathlib import Path
 from keepstep.runtime import Bundle
 from keepstep.runtime.errors import KeepstepError
 
-from .cells import Cell, CompiledCell
-from .eager import EagerCell, EagerModel, usual_place
+from .configurations import CompiledConfiguration, Configuration
+from .eager import EagerConfiguration, EagerModel, usual_place
 from .setting import Setting
 
 
-def peak_memory(cell: Cell) -> int:
+def peak_memory(configuration: Configuration) -> int:
     """Bytes of the largest resident set while a fresh process draws one picture.
 
     Raises `KeepstepError` where that process fails.
     """
-    arguments = [str(cell.bundle.path), cell.plan, cell.how, *([cell.model] if cell.model else [])]
-    return int(alone(__name__, arguments, f"the peak of memory of {cell.label}, {cell.how},"))
+    arguments = [
+        str(configuration.bundle.path),
+        configuration.plan,
+        configuration.how,
+        *([configuration.model] if configuration.model else []),
+    ]
+    return int(
+        alone(
+            __name__,
+            arguments,
+            f"the peak of memory of {configuration.label}, {configuration.how},",
+        )
+    )
 
 
 def alone(module: str, arguments: Sequence[str], what: str) -> str:
@@ -47,9 +58,9 @@ def _draw(bundle: str, plan: str, how: str, model: str | None) -> int:
     opened = Bundle.open(bundle)
     if model:
         loaded = EagerModel(model, opened, usual_place(opened))
-        EagerCell(opened, plan, loaded, Setting(), how).run()
+        EagerConfiguration(opened, plan, loaded, Setting(), how).run()
     else:
-        CompiledCell(opened, plan, how, Setting()).run()
+        CompiledConfiguration(opened, plan, how, Setting()).run()
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would count what the parent process had when it forked
         peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

@@ -65,10 +65,10 @@ class Baseline:
 
     @staticmethod
     def of(measured: Sequence[Measured], name: str) -> Baseline:
-        """Plan `name` is the full one; some cell of it is compiled."""
-        full = {m.cell.how: m for m in measured if m.cell.plan == name}
-        eager = {m.cell.plan: m for m in measured if m.cell.how == EAGER}
-        compiled = next(m for m in full.values() if m.cell.model is None)
+        """Plan `name` is the full one; some configuration of it is compiled."""
+        full = {m.configuration.how: m for m in measured if m.configuration.plan == name}
+        eager = {m.configuration.plan: m for m in measured if m.configuration.how == EAGER}
+        compiled = next(m for m in full.values() if m.configuration.model is None)
         return Baseline(name, full, eager, compiled.runs[0].image)
 
 
@@ -78,24 +78,24 @@ def row_of(
     peak_bytes: int | None,
     memory: Footprint | None = None,
 ) -> Row:
-    """The line of one cell."""
-    cell = measured.cell
-    plan = cell.bundle.plan(cell.plan)
-    full = baseline.full[cell.how]
-    full_macs = loop_macs(full.cell.bundle.plan(full.cell.plan))
+    """The line of one configuration."""
+    configuration = measured.configuration
+    plan = configuration.bundle.plan(configuration.plan)
+    full = baseline.full[configuration.how]
+    full_macs = loop_macs(full.configuration.bundle.plan(full.configuration.plan))
     loop, macs = measured.loop_seconds, loop_macs(plan)
     ideal = full.loop_seconds.median * macs / full_macs
     psnr, ssim = similarity(measured.runs[0].image, baseline.image)
     return Row(
-        plan=cell.label,
-        how=cell.how,
+        plan=configuration.label,
+        how=configuration.how,
         rounds=len(measured.runs),
         calls=step_counts(plan),
         seconds=measured.seconds,
         loop_seconds=loop,
         call_seconds=measured.call_seconds,
         timeline=measured.timeline,
-        launches=None if cell.model else len(plan.calls),
+        launches=None if configuration.model else len(plan.calls),
         loop_macs=macs,
         ideal_seconds=ideal,
         measured_over_ideal=loop.median / ideal,
@@ -105,18 +105,18 @@ def row_of(
         device_bytes=measured.runs[-1].device_bytes,
         psnr=psnr,
         ssim=ssim,
-        golden_error=cell.golden_error(),
+        golden_error=configuration.golden_error(),
     )
 
 
 def _gains(measured: Measured, baseline: Baseline) -> Gains:
     """Plans of another bundle have no eager run of their own."""
-    cell, seconds = measured.cell, measured.seconds.median
+    configuration, seconds = measured.configuration, measured.seconds.median
 
     def over(other: Measured | None) -> float | None:
         return None if other is None else other.seconds.median / seconds
 
-    schedule = over(baseline.full[cell.how])
+    schedule = over(baseline.full[configuration.how])
     first = baseline.eager.get(baseline.name)
-    same = baseline.eager.get(cell.plan)
+    same = baseline.eager.get(configuration.plan)
     return Gains(schedule, over(same), over(first) if first else schedule)

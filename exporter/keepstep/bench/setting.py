@@ -1,4 +1,4 @@
-"""What is drawn in every cell, how often, and what else is looked at."""
+"""What is drawn in every configuration, how often, and what else is looked at."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Setting:
-    """repeats         rounds over all cells
-    eager_repeats   rounds in which cells of PyTorch take part; None: all, 0: none of them
+    """repeats         rounds over all configurations
+    eager_repeats   rounds in which configurations of PyTorch take part; None: all, 0: none of them
     threads         CPU threads a launch; None: the backend's own choice
-    peaks           measure each cell's host memory, in processes of its own
+    peaks           measure each configuration's host memory, in processes of its own
     torch_compile   on a GPU, run the full plan as PyTorch compiles it, too: that takes minutes
     equal_latency   compare with plain sampling of fewer steps in the same time
     """
@@ -27,5 +27,5 @@ class Setting:
 
     @property
     def rounds_of_eager(self) -> int:
-        """Rounds in which cells of PyTorch take part."""
+        """Rounds in which configurations of PyTorch take part."""
         return self.repeats if self.eager_repeats is None else self.eager_repeats

@@ -57,11 +57,11 @@ def bench(
     """
     from keepstep.bench import Setting, benchmark
     from keepstep.output import tables
-    from keepstep.output.result_file import check_target, write_beside
+    from keepstep.output.result_file import check_file_target, write_beside
     from keepstep.runtime import Bundle
 
     if html is not None:
-        check_target(html, ".html")
+        check_file_target(html, ".html")
     opened = Bundle.open(bundle)
     setting = Setting(
         prompt=prompt,
@@ -78,7 +78,7 @@ def bench(
         from keepstep.bench.page import page
 
         text = page(measured)
-        write_beside(html, lambda draft: draft.write_text(text, encoding="utf-8"))
+        write_beside(html, lambda part: part.write_text(text, encoding="utf-8"))
     if json:
         tables.print_json(out, measured.data())
         return

@@ -65,7 +65,7 @@ def verify(
     backend: BackendOption = "onnxruntime",
     json: JsonOption = False,
 ) -> None:
-    """Compare every stage, and the whole run, with golden values; exit code 1 if one departs.
+    """Compare every stage, and the whole run, with golden values; exit code 1 on a mismatch.
 
     keepstep verify engines/emoji
     """
@@ -81,10 +81,10 @@ def verify(
             report(each, i, len(names))
             verdicts.append(check(opened, each, backend))
             if not verdicts[-1].good and find_spec("onnx_ir"):  # comes with keepstep[export]
-                from keepstep.exporter.check.repair import repair
+                from keepstep.exporter.check.precision_fallback import precision_fallback
 
-                report(f"{each}: look for a repair", i, len(names))
-                repairs[each] = repair(opened, verdicts[-1])
+                report(f"{each}: look for a precision fallback", i, len(names))
+                repairs[each] = precision_fallback(opened, verdicts[-1])
     if json:
         tables.print_json(out, [tables.verdict_entry(v, repairs.get(v.plan)) for v in verdicts])
     else:

@@ -21,7 +21,7 @@ from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import read_regular
 from keepstep.runtime.memory.inputs import checked_input
-from keepstep.runtime.wording import listed, told
+from keepstep.runtime.quoting import quote_names, sanitize
 
 MOST_INPUT_BYTES = 2**30  # of a file of inputs; those of a plan take kilobytes to megabytes
 
@@ -77,14 +77,14 @@ def save_inputs(player: Player, inputs: Mapping[str, Any], path: Path) -> None:
     if unknown:
         raise InputError(
             f"plan {player.plan.name!r} does not take what a prompt becomes: it has no input "
-            f"{listed(unknown)}; its inputs: {listed(player.inputs)}"
+            f"{quote_names(unknown)}; its inputs: {quote_names(player.inputs)}"
         )
     typed = {
         name: checked_input(name, x, player.inputs[name], player.plan.values[name].range)
         for name, x in inputs.items()
     }
     contiguous = {name: np.asarray(x, order="C") for name, x in typed.items()}
-    write_beside(path, lambda draft: save_file(contiguous, draft))
+    write_beside(path, lambda part: save_file(contiguous, part))
 
 
 def played(player: Player, inputs: Mapping[str, Any], report: Progress) -> Played:
@@ -114,12 +114,12 @@ def profiled(player: Player, inputs: Mapping[str, Any], repeat: int, report: Pro
 def write_picture(outputs: Arrays, path: Path) -> None:
     """Write the output `image`, uint8 (B, H, W, 3), as a PNG file, a batch side by side."""
     sheet = np.concatenate(list(outputs["image"]), axis=1)
-    write_beside(path, lambda draft: Image.fromarray(sheet).save(draft, format="PNG"))
+    write_beside(path, lambda part: Image.fromarray(sheet).save(part, format="PNG"))
 
 
 def write_arrays(outputs: Arrays, path: Path) -> None:
     """Write outputs as a safetensors file."""
-    write_beside(path, lambda draft: save_file(dict(outputs), draft))
+    write_beside(path, lambda part: save_file(dict(outputs), part))
 
 
 def arrays_in(source: Path) -> dict[str, np.ndarray]:
@@ -129,7 +129,7 @@ def arrays_in(source: Path) -> dict[str, np.ndarray]:
         return arrays
     except (OSError, SafetensorError, ValueError) as error:
         raise InputError(
-            f"{source}: cannot be read as a safetensors file: {told(error)}"
+            f"{source}: cannot be read as a safetensors file: {sanitize(error)}"
         ) from error
     except KeyError as error:  # bfloat16, float8
         raise InputError(f"{source}: holds a dtype that numpy does not have: {error}") from error

@@ -67,7 +67,7 @@ def run(
 
     keepstep run engines/emoji --prompt "a red apple" --profile --repeat 5
     """
-    from keepstep.output.result_file import check_target
+    from keepstep.output.result_file import check_file_target
 
     from . import play
 
@@ -89,9 +89,9 @@ def run(
             "becomes, or --profile"
         )
     if output is not None:
-        check_target(output, ".png")
+        check_file_target(output, ".png")
     for arrays in filter(None, (outputs, save_inputs)):
-        check_target(arrays, ".safetensors")
+        check_file_target(arrays, ".safetensors")
     opened, name = open_bundle(bundle, plan)
     opened = opened.with_loras(map(play.lora, lora or []))
     plays = profile or output is not None or inputs is not None

@@ -18,7 +18,7 @@ from .folder.content import check_same, content_of
 from .folder.model_folder import find_folder
 from .request import Checks, DType, ExportRequest
 from .schedule.schema import Guidance, Schedule
-from .store.bundle_place import check_target
+from .store.bundle_place import check_bundle_target
 from .store.bundle_writer import restore_bundle, write_bundle
 from .store.cache import Blob, Cache
 from .work import Progress
@@ -62,7 +62,7 @@ def export(
     """
     report = progress or (lambda what, done, total: None)
     out = Path(out)
-    check_target(out)
+    check_bundle_target(out)
     options = options or BuildOptions()
     request = ExportRequest(
         model=str(model),
@@ -83,11 +83,11 @@ def export(
         if entry := opened.get("export", key):
             report("from the cache", 0, 1)
             return restore_bundle(entry.files, out)
+        from .bundle_check import verify_bundle
         from .compilation import compile_bundle
-        from .draft_check import verify_draft
 
-        def check(draft: Bundle) -> None:
-            verify_draft(draft, request, eager_calls, report)
+        def check(staged: Bundle) -> None:
+            verify_bundle(staged, request, eager_calls, report)
             check_same(model_content, opened)
 
         content, eager_calls = compile_bundle(request, model_content, opened, report)

@@ -11,7 +11,7 @@ from types import FrameType
 
 from keepstep.exporter.errors import ExportError
 
-# What asks a process to end and would do so on the spot, with its drafts left behind.
+# What asks a process to end and would do so on the spot, with its parts left behind.
 _SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 

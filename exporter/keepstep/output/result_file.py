@@ -11,10 +11,10 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from keepstep.runtime.errors import InputError, KeepstepError
-from keepstep.runtime.wording import told
+from keepstep.runtime.quoting import sanitize
 
 
-def check_target(path: Path, ending: str) -> None:
+def check_file_target(path: Path, ending: str) -> None:
     """Refuse a file that cannot be written, before any work is done; raises `InputError`."""
     try:
         if path.is_dir():
@@ -29,7 +29,7 @@ def check_target(path: Path, ending: str) -> None:
             raise InputError(
                 f"{path}: expected a name that ends in {ending}: that is what is written"
             )
-        with _draft_beside(path):  # the one way to know: a filesystem may be read-only
+        with _part_beside(path):  # the one way to know: a filesystem may be read-only
             pass
     except OSError as error:
         raise InputError(
@@ -43,11 +43,11 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
     Raises `KeepstepError` where that fails; the file is then as it was.
     """
     try:
-        with _draft_beside(path) as draft:
-            write(draft)
-            draft.replace(path)
+        with _part_beside(path) as part:
+            write(part)
+            part.replace(path)
     except (OSError, SafetensorError) as error:
-        why = getattr(error, "strerror", None) or told(error)  # without the draft's name
+        why = getattr(error, "strerror", None) or sanitize(error)  # without the part's name
         raise KeepstepError(
             f"{path}: cannot be written: {why}; nothing was left behind: free some space or "
             "choose another place, and run again"
@@ -55,12 +55,12 @@ def write_beside(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def _draft_beside(path: Path) -> Iterator[Path]:
+def _part_beside(path: Path) -> Iterator[Path]:
     """Give an empty file beside `path`, with a name that nobody else has; it is removed after."""
-    draft = path.with_name(f".keepstep-{secrets.token_hex(8)}.part")
+    part = path.with_name(f".keepstep-{secrets.token_hex(8)}.part")
     try:
-        os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
-        yield draft
+        os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        yield part
     finally:
         with suppress(OSError):  # moved to its place, or never there
-            draft.unlink()
+            part.unlink()

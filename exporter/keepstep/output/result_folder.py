@@ -9,7 +9,7 @@ from tempfile import mkdtemp
 from keepstep.exporter.store.durable import sync, sync_tree
 from keepstep.exporter.store.locks import remove_dead, working_folder
 from keepstep.runtime.errors import InputError, KeepstepError
-from keepstep.runtime.wording import told
+from keepstep.runtime.quoting import sanitize
 
 
 def check_folder(path: Path) -> None:
@@ -45,16 +45,16 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
     try:
         remove_dead(target.parent, prefix)
         with working_folder(target.parent, prefix) as work:
-            draft = work / "folder"
-            draft.mkdir()
-            fill(draft)
-            sync_tree(draft)
-            draft.rename(
+            staging = work / "folder"
+            staging.mkdir()
+            fill(staging)
+            sync_tree(staging)
+            staging.rename(
                 target
             )  # an empty folder makes way, one that was filled meanwhile does not
             sync(target.parent)
     except OSError as error:
         raise KeepstepError(
-            f"{path}: cannot be written: {error.strerror or told(error)}; nothing was left behind: "
-            "free some space or choose another place, and run again"
+            f"{path}: cannot be written: {error.strerror or sanitize(error)}; nothing was left "
+            "behind: free some space or choose another place, and run again"
         ) from error

@@ -135,7 +135,7 @@ def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[s
 def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
     """What `keepstep verify` found: the worst call of every stage, then the whole run.
 
-    Below the table, what departs in words: of a wrong selection no number says it.
+    Below the table, every mismatch in words: of a wrong selection no number says it.
     """
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bright_black")
     for heading in ("plan", "backend", "what", "relative error", "at most", "", "worst tensor"):
@@ -153,8 +153,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> RenderableType:
             table.add_row(*first, "played at once", *numbers, "beside its calls one by one", "")
             what = "latents" if run.tolerance else "not judged: it hangs on ties"
             table.add_row("", "", "the whole run", *_against(run.error, run.tolerance), what, "")
-    departing = [words(verdict.sentence) for verdict in verdicts if not verdict.good]
-    return Group(table, "", *departing) if departing else table
+    mismatches = [words(verdict.sentence) for verdict in verdicts if not verdict.good]
+    return Group(table, "", *mismatches) if mismatches else table
 
 
 def tokens_decided(calls: Iterable[CallVerdict]) -> str:
@@ -171,7 +171,7 @@ def _against(
     if most is None:
         return f"{error:.1e}", "", ""
     good = error <= most if good is None else good
-    mark = Text("good", "green") if good else Text("departs", "red")
+    mark = Text("good", "green") if good else Text("mismatch", "red")
     return f"{error:.1e}", f"{most:g}", mark
 
 

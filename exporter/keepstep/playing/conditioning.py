@@ -15,7 +15,7 @@ from keepstep.runtime import Player
 from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import read_regular
 from keepstep.runtime.format.plan import TensorType
-from keepstep.runtime.wording import listed, told
+from keepstep.runtime.quoting import quote_names, sanitize
 
 MOST_PICTURE_BYTES = 512 * 2**20
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")  # no EPS: it is a program
@@ -121,7 +121,7 @@ def init_image(player: Player, path: Path | None) -> dict[str, np.ndarray]:
     if expected is None:
         raise InputError(
             f"plan {player.plan.name!r} does not start from a picture: leave --init-image out, or "
-            f"choose another plan; its inputs: {listed(player.inputs)}"
+            f"choose another plan; its inputs: {quote_names(player.inputs)}"
         )
     batch, height, width, _ = expected.shape
     try:
@@ -132,7 +132,7 @@ def init_image(player: Player, path: Path | None) -> dict[str, np.ndarray]:
             f"{path}: cannot be read as a picture: no {', '.join(FORMATS)}: convert it to PNG"
         ) from error
     except Exception as error:  # decoders raise whatever the fault of a file leads to
-        raise InputError(f"{path}: cannot be read as a picture: {told(error)}") from error
+        raise InputError(f"{path}: cannot be read as a picture: {sanitize(error)}") from error
     return {"init_image": np.tile(np.asarray(fitted), (batch, 1, 1, 1))}
 
 

@@ -9,7 +9,7 @@ namespace keepstep::fuzz {
 
 using internal::Binding;
 using internal::Call;
-using internal::Named;
+using internal::OrderedMap;
 using internal::Stage;
 using internal::Type;
 using internal::Value;
@@ -75,8 +75,8 @@ std::vector<std::size_t> MarkedArena::writers_in_place(const Call& call, const S
     return found;
 }
 
-std::vector<MarkedArena::Bytes> MarkedArena::bytes_of(const Named<Binding>& bound,
-                                                      const Named<Type>& tensors) const {
+std::vector<MarkedArena::Bytes> MarkedArena::bytes_of(const OrderedMap<Binding>& bound,
+                                                      const OrderedMap<Type>& tensors) const {
     std::vector<Bytes> found;
     for (const auto& [tensor, binding] : bound) {
         const Value& value = plan_.values.at(binding.value);

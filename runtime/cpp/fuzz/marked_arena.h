@@ -38,8 +38,8 @@ class MarkedArena {
 
     void launch(std::size_t call);
     /// The tensors that are bound to values in the arena; demands that they lie in them.
-    std::vector<Bytes> bytes_of(const internal::Named<internal::Binding>& bound,
-                                const internal::Named<internal::Type>& tensors) const;
+    std::vector<Bytes> bytes_of(const internal::OrderedMap<internal::Binding>& bound,
+                                const internal::OrderedMap<internal::Type>& tensors) const;
     /// For every tensor that is read in the arena the number of the output that is in its place, if
     /// one is, else 0; `before` is the number of the last tensor before the call.
     std::vector<std::size_t> writers_in_place(const internal::Call& call,

@@ -1,7 +1,7 @@
 #include "addresses.h"
 
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -9,7 +9,7 @@ namespace {
 /// Constants are mapped to be read; that no call writes there is rule 13's.
 std::byte* readable(const std::byte* constant) { return const_cast<std::byte*>(constant); }
 
-Addresses addresses_of(const Plan& plan, const Named<Binding>& bound, const Named<Type>& types,
+Addresses addresses_of(const Plan& plan, const OrderedMap<Binding>& bound, const OrderedMap<Type>& types,
                        std::byte* arena, const ConstantAddresses& constants) {
     Addresses found;
     for (const auto& [tensor, binding] : bound) {
@@ -55,8 +55,8 @@ void check_alignment(const Plan& plan) {
                 const std::int64_t begin = begin_in_value(value.type, binding);
                 if (value.kind == "constant" || begin % alignment == 0) continue;
                 throw_backend_error(
-                    "plan " + shown(plan.name) + ": calls[" + std::to_string(i) + "] means row " +
-                    std::to_string(*binding.row) + " of " + shown(binding.value) +
+                    "plan " + quote(plan.name) + ": calls[" + std::to_string(i) + "] means row " +
+                    std::to_string(*binding.row) + " of " + quote(binding.value) +
                     ", which begins " + std::to_string(begin) +
                     " bytes behind the first, and this backend needs multiples of " +
                     std::to_string(alignment) +

@@ -6,7 +6,7 @@
 #include "error.h"
 #include "inputs.h"
 #include "player_impl.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep {
 
@@ -28,7 +28,7 @@ Result<Bundle> Bundle::open(std::string_view folder, BundleOptions options) noex
     return guarded([&] {
         const std::string path(folder);
         if (path.find('\0') != path.npos) {
-            internal::throw_bundle_error(0, internal::bare(path) + ": a NUL in the folder's name");
+            internal::throw_bundle_error(0, internal::escape(path) + ": a NUL in the folder's name");
         }
         auto opened = std::make_shared<internal::BundleFolder>(path, options.verify_hashes);
         return Bundle(std::make_shared<Impl>(Impl{std::move(opened)}));
@@ -47,11 +47,11 @@ Result<ConstTensor> Bundle::tensor(std::string_view file, std::string_view name)
         const auto type = tensors.type(wanted);
         if (!type) {
             internal::throw_bundle_error(
-                10, internal::bare(path) + ": holds no tensor " + internal::shown(wanted));
+                10, internal::escape(path) + ": holds no tensor " + internal::quote(wanted));
         }
         if (!internal::dtype_named(type->dtype) || type->shape.size() > Shape::max_axes) {
-            internal::throw_bundle_error(10, internal::bare(path) + ": tensor " +
-                                                 internal::shown(wanted) + " is " +
+            internal::throw_bundle_error(10, internal::escape(path) + ": tensor " +
+                                                 internal::quote(wanted) + " is " +
                                                  internal::type_text(*type) +
                                                  ", which plans do not know");
         }

@@ -10,7 +10,7 @@
 #include "paths.h"
 #include "plan_json.h"
 #include "rules_values.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -21,7 +21,7 @@ constexpr std::int64_t longest_prompt = std::int64_t{1} << 20;  // ids
 /// Rule 4 for one file.
 void check_file(Snapshot& snapshot, const std::string& path, const FileEntry& entry,
                 bool verify_hashes) {
-    const std::string place = bare(path) + ": ";
+    const std::string place = escape(path) + ": ";
     const std::optional<File> file = snapshot.note(path);
     if (!file) {
         throw_bundle_error(4, place + "is missing, or no plain file; copy the bundle again");
@@ -43,9 +43,9 @@ using Places = std::vector<std::pair<std::string, std::string>>;  // place, path
 /// The paths of files and tokenizers.
 Places used_paths(const Manifest& manifest) {
     Places used;
-    for (const auto& [path, _] : manifest.files) used.emplace_back("files." + bare(path), path);
+    for (const auto& [path, _] : manifest.files) used.emplace_back("files." + escape(path), path);
     for (const auto& [name, tokenizer] : manifest.tokenizers) {
-        used.emplace_back("tokenizers." + bare(name) + ".file", tokenizer.file);
+        used.emplace_back("tokenizers." + escape(name) + ".file", tokenizer.file);
     }
     return used;
 }
@@ -54,7 +54,7 @@ void check_names(const Manifest& manifest) {
     std::set<std::string> seen;
     for (const std::string& name : manifest.plans) {
         if (!seen.insert(name).second) {
-            throw_bundle_error(4, manifest_name + ": plans: " + shown(name) + " appears twice");
+            throw_bundle_error(4, manifest_name + ": plans: " + quote(name) + " appears twice");
         }
     }
     for (std::size_t i = 0; i < manifest.plans.size(); ++i) {
@@ -81,7 +81,7 @@ Manifest read_manifest(Snapshot& snapshot, const std::string& folder, const std:
     contained(root, manifest_name, manifest_name);
     const std::optional<File> file = snapshot.note(manifest_name);
     if (!file) {
-        throw_bundle_error(0, bare(folder) + ": no " + manifest_name +
+        throw_bundle_error(0, escape(folder) + ": no " + manifest_name +
                                   " in it, so it is no bundle; make one with `keepstep export`");
     }
     return manifest_from_json(read_text(*file, max_json_bytes + 1), manifest_name);
@@ -100,7 +100,7 @@ void check_manifest(Snapshot& snapshot, const std::string& root, const Manifest&
     }
     for (const auto& [place, path] : used) {
         if (!manifest.files.contains(path)) {
-            throw_bundle_error(4, manifest_name + ": " + place + ": " + shown(path) +
+            throw_bundle_error(4, manifest_name + ": " + place + ": " + quote(path) +
                                       " is not listed in `files`");
         }
     }
@@ -110,15 +110,15 @@ void check_manifest(Snapshot& snapshot, const std::string& root, const Manifest&
 std::string contained(const std::string& root, const std::string& path, const std::string& place) {
     std::string real = real_path(root + "/" + path);
     if (!is_within(real, root)) {
-        throw_bundle_error(3, place + ": a symbolic link leads " + shown(path) +
-                                  " out of the bundle, to " + shown(real));
+        throw_bundle_error(3, place + ": a symbolic link leads " + quote(path) +
+                                  " out of the bundle, to " + quote(real));
     }
     return real;
 }
 
 void check_path(const std::string& root, const std::string& path, const std::string& place) {
     if (const auto fault = path_fault(path)) {
-        throw_bundle_error(3, place + ": path " + shown(path) + " " + *fault);
+        throw_bundle_error(3, place + ": path " + quote(path) + " " + *fault);
     }
     contained(root, path, place);
 }

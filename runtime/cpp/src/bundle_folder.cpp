@@ -12,7 +12,7 @@
 #include "rules_values.h"
 #include "sha256.h"
 #include "validate.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -26,13 +26,13 @@ void check_plan_files(const Plan& plan, const std::string& name, const std::stri
     for (const auto& [place, path] : paths) check_path(root, path, where + ": " + place);
     for (const auto& [place, path] : paths) {
         if (!manifest.files.contains(path)) {
-            throw_bundle_error(4, where + ": " + place + ": " + shown(path) +
+            throw_bundle_error(4, where + ": " + place + ": " + quote(path) +
                                       " is not listed in bundle.json");
         }
     }
     if (plan.name != name) {
-        throw_bundle_error(4, where + ": name: expected " + shown(name) + ", found " +
-                                  shown(plan.name));
+        throw_bundle_error(4, where + ": name: expected " + quote(name) + ", found " +
+                                  quote(plan.name));
     }
 }
 
@@ -43,7 +43,7 @@ BundleFolder::BundleFolder(const std::string& path, bool verify_hashes)
     for (int attempt = 0; attempt < attempts; ++attempt) {
         if (look()) return;
     }
-    throw_bundle_error(0, bare(path_) + ": was exchanged " + std::to_string(attempts) +
+    throw_bundle_error(0, escape(path_) + ": was exchanged " + std::to_string(attempts) +
                               " times while it was opened; open it again when that has come to an "
                               "end");
 }
@@ -53,7 +53,7 @@ bool BundleFolder::look() {
     snapshot_.reset();
     try {
         if (!is_folder(path_)) {
-            throw_bundle_error(0, bare(path_) + ": there is no such folder; expected a bundle");
+            throw_bundle_error(0, escape(path_) + ": there is no such folder; expected a bundle");
         }
         snapshot_.emplace(path_);
         root_ = real_path(path_);
@@ -62,7 +62,7 @@ bool BundleFolder::look() {
         return true;
     } catch (const std::system_error& error) {
         if (is_exchanged()) return false;
-        throw_bundle_error(0, bare(path_) + ": cannot be read: " + error.what());
+        throw_bundle_error(0, escape(path_) + ": cannot be read: " + error.what());
     } catch (const Error&) {
         if (is_exchanged()) return false;
         throw;
@@ -76,9 +76,9 @@ const Plan& BundleFolder::plan(const std::string& name) {
     bool known = false;
     for (const std::string& plan : manifest_.plans) known = known || plan == name;
     if (!known) {
-        throw_input_error("bundle " + bare(path_) + " has no plan " + shown(name) +
+        throw_input_error("bundle " + escape(path_) + " has no plan " + quote(name) +
                           did_you_mean(name, manifest_.plans) +
-                          "; its plans: " + listed(manifest_.plans));
+                          "; its plans: " + quote_names(manifest_.plans));
     }
     auto plan = std::make_unique<const Plan>(read_plan(name));
     return *plans_.emplace(name, std::move(plan)).first->second;
@@ -91,7 +91,7 @@ Plan BundleFolder::read_plan(const std::string& name) {
         plan = plan_from_json(read_text(open(where), max_json_bytes + 1), where);
         check_plan_files(plan, name, where, root_, manifest_);
     } catch (const std::system_error& error) {
-        throw_bundle_error(0, bare(path_) + "/" + where + ": cannot be read: " + error.what());
+        throw_bundle_error(0, escape(path_) + "/" + where + ": cannot be read: " + error.what());
     }
     check_plan(
         plan,
@@ -107,10 +107,10 @@ const TensorFile& BundleFolder::tensors(const std::string& path) {
     const auto found = tensor_files_.find(path);
     if (found != tensor_files_.end()) return *found->second;
     try {
-        auto tensors = std::make_unique<const TensorFile>(open(path), bare(path));
+        auto tensors = std::make_unique<const TensorFile>(open(path), escape(path));
         return *tensor_files_.emplace(path, std::move(tensors)).first->second;
     } catch (const std::system_error& error) {
-        throw_bundle_error(10, bare(path) + ": cannot be read: " + error.what());
+        throw_bundle_error(10, escape(path) + ": cannot be read: " + error.what());
     }
 }
 
@@ -124,13 +124,13 @@ Pages BundleFolder::read(const std::string& path) const {
         }
         return pages;
     } catch (const std::system_error& error) {
-        throw_bundle_error(0, bare(path_) + "/" + bare(path) + ": cannot be read: " + error.what());
+        throw_bundle_error(0, escape(path_) + "/" + escape(path) + ": cannot be read: " + error.what());
     }
 }
 
 File BundleFolder::open(const std::string& path) const {
     if (!manifest_.files.contains(path)) {
-        throw_bundle_error(4, bare(path_) + ": " + shown(path) + " is not listed in bundle.json");
+        throw_bundle_error(4, escape(path_) + ": " + quote(path) + " is not listed in bundle.json");
     }
     return snapshot_->open(path);
 }

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "alone.h"
+#include "exclusive_use.h"
 #include "error.h"
 #include "keepstep/bundle.h"
 #include "keepstep/keepstep.h"
@@ -95,7 +95,7 @@ keepstep_error* played(keepstep_player* player, const keepstep_tensor* inputs, s
         if ((inputs == nullptr && input_count != 0) || (outputs == nullptr && output_count != 0)) {
             keepstep::internal::throw_input_error("expected tensors, found NULL");
         }
-        const keepstep::internal::Alone alone(player->playing);
+        const keepstep::internal::ExclusiveUse alone(player->playing);
         if (input_count > player->inputs.capacity() || output_count > player->outputs.capacity()) {
             keepstep::internal::throw_input_error("more tensors than the plan has");
         }

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "sha256.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -19,7 +19,7 @@ namespace {
 constexpr std::size_t chunk = std::size_t{1} << 20;  // bytes read at a time
 
 [[noreturn]] void fail(int error, const std::string& path) {
-    throw std::system_error(error, std::generic_category(), shown(path));
+    throw std::system_error(error, std::generic_category(), quote(path));
 }
 
 /// What is no plain file, in the words of the Python runtime.
@@ -37,7 +37,7 @@ const char* kind_of(mode_t mode) {
 void check_regular(const struct stat& info, const std::string& path) {
     if (S_ISREG(info.st_mode)) return;
     throw std::system_error(EINVAL, std::generic_category(),
-                            shown(path) + " is " + kind_of(info.st_mode) +
+                            quote(path) + " is " + kind_of(info.st_mode) +
                                 ", expected a regular file");
 }
 

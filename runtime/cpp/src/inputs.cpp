@@ -8,7 +8,7 @@
 #include "error.h"
 #include "floats.h"
 #include "plan.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -115,7 +115,7 @@ std::vector<std::byte> default_bytes(const Default& fallback, const TensorType& 
 
 void check_tensor(const char* what, const ConstTensor& given, const TensorType& expected) {
     const auto refuse = [&](const std::string& found) {
-        throw_input_error(std::string(what) + " " + shown(given.name) + ": expected " +
+        throw_input_error(std::string(what) + " " + quote(given.name) + ": expected " +
                           type_text(expected.dtype, expected.shape) + ", found " + found);
     };
     if (given.dtype != expected.dtype) {
@@ -144,7 +144,7 @@ void check_elements(const ConstTensor& given) {
         fault = "neither 0 nor 1";
     }
     if (bad == 0) return;
-    throw_input_error("input " + shown(given.name) + ": " + std::to_string(bad) + " of " +
+    throw_input_error("input " + quote(given.name) + ": " + std::to_string(bad) + " of " +
                       std::to_string(given.bytes / item_bytes(given.dtype)) + " elements are " +
                       fault);
 }
@@ -152,7 +152,7 @@ void check_elements(const ConstTensor& given) {
 void check_range(const ConstTensor& given, const Range& range) {
     const Outside found = outside(given, range);
     if (found.count == 0) return;
-    throw_input_error("input " + shown(given.name) + ": " + found.number + " at " +
+    throw_input_error("input " + quote(given.name) + ": " + found.number + " at " +
                       place_of(found.first, given.shape) + " lies outside of the range " +
                       range_text(range) + ", and so do " + std::to_string(found.count) + " of " +
                       std::to_string(given.bytes / item_bytes(given.dtype)) +

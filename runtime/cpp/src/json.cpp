@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -101,7 +101,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
         std::sort(keys.begin(), keys.end());
         const auto twice = std::adjacent_find(keys.begin(), keys.end());
         if (twice != keys.end()) {
-            refuse("key " + shown(*twice) + " appears twice in one object");
+            refuse("key " + quote(*twice) + " appears twice in one object");
         }
     }
 
@@ -114,7 +114,7 @@ class Builder : public nlohmann::json_sax<nlohmann::json> {
             if (mark == "column ") what.remove_prefix(std::min(what.find(' ') + 1, what.size()));
             break;
         }
-        return bare(what);
+        return escape(what);
     }
 
     [[noreturn]] void refuse(const std::string& message) const {
@@ -162,7 +162,7 @@ std::string described(const Json& json) {
         std::string operator()(std::int64_t value) const { return std::to_string(value); }
         std::string operator()(double value) const { return number_text(value); }
         std::string operator()(const std::unique_ptr<std::string>& text) const {
-            return shown(*text);
+            return quote(*text);
         }
         std::string operator()(const std::unique_ptr<JsonList>&) const { return "a list"; }
         std::string operator()(const std::unique_ptr<JsonObject>&) const { return "an object"; }

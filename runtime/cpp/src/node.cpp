@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -35,7 +35,7 @@ std::string Node::prefix() const {
     if (outer_ == nullptr) return *key_ + ": ";
     const std::string before = outer_->prefix();
     if (key_ == nullptr) return before + "[" + std::to_string(index_) + "]";
-    return before + (ends_with(before, ": ") ? "" : ".") + bare(*key_);
+    return before + (ends_with(before, ": ") ? "" : ".") + escape(*key_);
 }
 
 std::string Node::place() const {
@@ -89,15 +89,15 @@ void Node::check_fields(std::initializer_list<std::string_view> required,
     for (const auto& [key, value] : members) {
         if (std::find(known.begin(), known.end(), key) == known.end()) {
             const std::string hint = did_you_mean(key, missing.empty() ? known : missing);
-            refuse("unknown field " + shown(key) + hint + "; known: " + listed(known));
+            refuse("unknown field " + quote(key) + hint + "; known: " + quote_names(known));
         }
     }
-    if (!missing.empty()) refuse("field " + shown(missing[0]) + " is missing");
+    if (!missing.empty()) refuse("field " + quote(missing[0]) + " is missing");
 }
 
 Node Node::field(std::string_view key) const {
     const std::optional<Node> found = find(key);
-    if (!found) refuse("field " + shown(key) + " is missing");
+    if (!found) refuse("field " + quote(key) + " is missing");
     return *found;
 }
 

@@ -8,7 +8,7 @@
 #include <cctype>
 #include <vector>
 
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -55,7 +55,7 @@ std::optional<std::string> path_fault(std::string_view path) {
         end = std::min(path.find('/', begin), path.size());
         const std::string_view part = path.substr(begin, end - begin);
         if (part.empty() || part == "." || part == "..") {
-            return "has the part " + shown(part) + "; paths go straight down from the bundle";
+            return "has the part " + quote(part) + "; paths go straight down from the bundle";
         }
     }
     return std::nullopt;

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "keepstep/tensor.h"
-#include "named.h"
+#include "ordered_map.h"
 
 namespace keepstep::internal {
 
@@ -78,19 +78,19 @@ struct Binding {
 
 /// A static-shape subgraph and the engines built from it.
 struct Stage {
-    Named<Type> inputs;
-    Named<Type> outputs;
-    Named<std::string> engines;  // backend → path in the bundle
-    Named<std::string> weights;  // tensor → constant value
+    OrderedMap<Type> inputs;
+    OrderedMap<Type> outputs;
+    OrderedMap<std::string> engines;  // backend → path in the bundle
+    OrderedMap<std::string> weights;  // tensor → constant value
     std::int64_t macs = 0;       // multiply–accumulate operations of one launch
-    Named<std::string> in_place;  // output → input in whose memory it is
+    OrderedMap<std::string> in_place;  // output → input in whose memory it is
 };
 
 /// One launch of one stage.
 struct Call {
     std::string stage;
-    Named<Binding> reads;
-    Named<Binding> writes;
+    OrderedMap<Binding> reads;
+    OrderedMap<Binding> writes;
     std::optional<std::int64_t> step;  // index into `Plan::steps`
 };
 
@@ -104,8 +104,8 @@ struct Step {
 /// One denoising run as a straight-line program.
 struct Plan {
     std::string name;
-    Named<Value> values;
-    Named<Stage> stages;
+    OrderedMap<Value> values;
+    OrderedMap<Stage> stages;
     std::vector<Call> calls;
     std::vector<Step> steps;
     std::int64_t arena_bytes = 0;
@@ -128,10 +128,10 @@ struct FileEntry {
 /// The content of bundle.json.
 struct Manifest {
     std::string producer;
-    Named<std::string> model;
+    OrderedMap<std::string> model;
     std::vector<std::string> plans;
-    Named<FileEntry> files;
-    Named<Tokenizer> tokenizers;
+    OrderedMap<FileEntry> files;
+    OrderedMap<Tokenizer> tokenizers;
 };
 
 }  // namespace keepstep::internal

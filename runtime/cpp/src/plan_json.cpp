@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "node.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -38,8 +38,8 @@ std::vector<T> list_of(const Node& node, Read read) {
 }
 
 template <class T, class Read>
-Named<T> named_of(const Node& node, Read read) {
-    Named<T> found;
+OrderedMap<T> named_of(const Node& node, Read read) {
+    OrderedMap<T> found;
     node.each_member([&](const std::string& name, const Node& member) {
         found.add(name, read(member));
     });
@@ -164,7 +164,7 @@ FileEntry file_entry_of(const Node& node) {
         if ('A' <= digit && digit <= 'Z') digit = static_cast<char>(digit - 'A' + 'a');
     }
     if (digest.size() != 64 || digest.find_first_not_of("0123456789abcdef") != digest.npos) {
-        field.refuse("expected 64 hex digits, found " + shown(digest));
+        field.refuse("expected 64 hex digits, found " + quote(digest));
     }
     return {node.field("bytes").integer(), std::move(digest)};
 }

@@ -3,13 +3,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "alone.h"
+#include "exclusive_use.h"
 #include "clock.h"
 #include "error.h"
 #include "inputs.h"
 #include "player_impl.h"
 #include "results.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep {
 
@@ -60,9 +60,9 @@ const Slot& Player::Impl::slot(const char* what, std::string_view name, bool is_
     if (found == nullptr || (found->kind == Slot::Kind::output) != is_output) {
         const std::vector<std::string> known = names(is_output ? outputs : inputs);
         internal::throw_input_error(
-            "plan " + internal::shown(plan_name) + " has no " + what + " " + internal::shown(name) +
-            internal::did_you_mean(name, known) + "; it has: " + internal::listed(known) +
-            (is_output ? "" : "; it may also be fed: " + internal::listed(names(feeds))));
+            "plan " + internal::quote(plan_name) + " has no " + what + " " + internal::quote(name) +
+            internal::did_you_mean(name, known) + "; it has: " + internal::quote_names(known) +
+            (is_output ? "" : "; it may also be fed: " + internal::quote_names(names(feeds))));
     }
     return *found;
 }
@@ -73,7 +73,7 @@ void Player::Impl::check(Span<ConstTensor> tensors, Span<MutableTensor> results)
     const auto once = [&](std::vector<bool>& seen, const Slot& found) {
         const auto index = static_cast<std::size_t>(&found - program.slots.data());
         if (seen[index]) {
-            internal::throw_input_error(internal::shown(found.type.name) +
+            internal::throw_input_error(internal::quote(found.type.name) +
                                         " is given twice in one run");
         }
         seen[index] = true;
@@ -99,7 +99,7 @@ void Player::Impl::check(Span<ConstTensor> tensors, Span<MutableTensor> results)
 
 void Player::Impl::check_device(const char* what, const ConstTensor& tensor) const {
     if (tensor.device == Device::host || tensor.device == session->device()) return;
-    internal::throw_input_error(std::string(what) + " " + internal::shown(tensor.name) +
+    internal::throw_input_error(std::string(what) + " " + internal::quote(tensor.name) +
                                 " is said to lie on a GPU, and this player has none: give host "
                                 "memory, or play with a backend for GPUs");
 }
@@ -128,7 +128,7 @@ void Player::Impl::read(Span<MutableTensor> results) {
 void Player::Impl::play(Span<ConstTensor> tensors, Span<MutableTensor> results,
                         const Progress& progress) {
     const auto in_host = [](const auto& tensor) { return tensor.device == Device::host; };
-    const internal::Alone alone(playing);
+    const internal::ExclusiveUse alone(playing);
     check(tensors, results);
     write(tensors);
     if (!progress) {
@@ -154,9 +154,9 @@ void Player::Impl::check_results(Span<ConstTensor> tensors, Span<MutableTensor> 
     }
     const TensorType& type = bad.slot->type;
     internal::throw_result_error(
-        "plan " + internal::shown(plan_name) + ": " + std::to_string(bad.count) + " of " +
+        "plan " + internal::quote(plan_name) + ": " + std::to_string(bad.count) + " of " +
         std::to_string(type.bytes / item_bytes(type.dtype)) + " elements of the output " +
-        internal::shown(type.name) + " are NaN or infinite; " + origin +
+        internal::quote(type.name) + " are NaN or infinite; " + origin +
         ": give smaller inputs, or export with --dtype bfloat16 or float32");
 }
 
@@ -192,10 +192,10 @@ internal::Times Player::Impl::timed_watched(const Progress& progress) {
 
 Profile Player::Impl::profile(Span<ConstTensor> tensors, Span<MutableTensor> results,
                               const Progress& progress) {
-    const internal::Alone alone(playing);
+    const internal::ExclusiveUse alone(playing);
     check(tensors, results);
     if (const ConstTensor* tensor = own(tensors)) {
-        internal::throw_input_error("input " + internal::shown(tensor->name) +
+        internal::throw_input_error("input " + internal::quote(tensor->name) +
                                     " lies in the player's own memory, which the runs of a "
                                     "profile overwrite: give memory of your own");
     }

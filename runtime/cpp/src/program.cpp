@@ -7,7 +7,7 @@
 #include "addresses.h"
 #include "error.h"
 #include "inputs.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -31,7 +31,7 @@ std::vector<Slot> slots_of(const Plan& plan) {
 }
 
 /// The slots of one kind among what tensors are bound to, each once.
-std::vector<std::size_t> bound_slots(const Program& program, const Named<Binding>& bound,
+std::vector<std::size_t> bound_slots(const Program& program, const OrderedMap<Binding>& bound,
                                      Slot::Kind kind) {
     std::vector<std::size_t> found;
     for (const auto& [_, binding] : bound) {
@@ -89,10 +89,10 @@ void check_inputs(const Program& program, const std::vector<std::size_t>& launch
     std::string text;
     for (const std::size_t slot : missing) {
         const TensorType& type = program.slots[slot].type;
-        text += (text.empty() ? "" : ", ") + bare(type.name) + " " +
+        text += (text.empty() ? "" : ", ") + escape(type.name) + " " +
                 type_text(type.dtype, type.shape);
     }
-    throw_input_error("plan " + shown(program.plan) + " also needs the input " + text);
+    throw_input_error("plan " + quote(program.plan) + " also needs the input " + text);
 }
 
 }  // namespace
@@ -121,9 +121,9 @@ void calls_to_launch(const Program& program, const std::vector<bool>& given,
         const auto fed = std::count_if(feeds.begin(), feeds.end(), is_given);
         if (fed != 0 && static_cast<std::size_t>(fed) == feeds.size()) continue;
         if (fed != 0) {
-            throw_input_error("plan " + shown(program.plan) + ": with " +
-                              listed(names(program, feeds, given, true)) + " give " +
-                              listed(names(program, feeds, given, false)) +
+            throw_input_error("plan " + quote(program.plan) + ": with " +
+                              quote_names(names(program, feeds, given, true)) + " give " +
+                              quote_names(names(program, feeds, given, false)) +
                               ", too: one call computes them all; or give none of them");
         }
         launches.push_back(i);

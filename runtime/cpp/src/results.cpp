@@ -1,7 +1,7 @@
 #include "results.h"
 
 #include "floats.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -42,8 +42,8 @@ std::string bad_call(const Program& program, Session& session,
                          memory + written.begin);
             session.finish(true);
             if (count_not_finite(written.dtype, copy.data(), copy.size()) == 0) continue;
-            return "the first stage to give such numbers is " + shown(calls[call].stage) +
-                   " (calls[" + std::to_string(call) + "], " + shown(written.tensor) + ")";
+            return "the first stage to give such numbers is " + quote(calls[call].stage) +
+                   " (calls[" + std::to_string(call) + "], " + quote(written.tensor) + ")";
         }
     }
     return "played once more, no stage gave such numbers";

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -12,7 +12,7 @@ std::string place_of(std::size_t call) { return "calls[" + std::to_string(call) 
 
 /// The names of `some` that `others` has not, sorted.
 template <class T, class U>
-std::vector<std::string> without(const Named<T>& some, const Named<U>& others) {
+std::vector<std::string> without(const OrderedMap<T>& some, const OrderedMap<U>& others) {
     std::vector<std::string> found;
     for (const auto& [name, _] : some) {
         if (!others.contains(name)) found.push_back(name);
@@ -21,19 +21,19 @@ std::vector<std::string> without(const Named<T>& some, const Named<U>& others) {
     return found;
 }
 
-Finding same_names(const std::string& place, const Named<Binding>& bound, const std::string& what,
-                   const Named<Type>& tensors) {
+Finding same_names(const std::string& place, const OrderedMap<Binding>& bound, const std::string& what,
+                   const OrderedMap<Type>& tensors) {
     if (const auto extra = without(bound, tensors); !extra.empty()) {
-        return place + ": names " + listed(extra) + ", which the stage's " + what + " do not";
+        return place + ": names " + quote_names(extra) + ", which the stage's " + what + " do not";
     }
     if (const auto missing = without(tensors, bound); !missing.empty()) {
-        return place + ": does not bind " + listed(missing) + " of the stage's " + what;
+        return place + ": does not bind " + quote_names(missing) + " of the stage's " + what;
     }
     return std::nullopt;
 }
 
 std::string no_value(const Plan& plan, const std::string& name) {
-    return "there is no value " + shown(name) + did_you_mean(name, plan.values.names());
+    return "there is no value " + quote(name) + did_you_mean(name, plan.values.names());
 }
 
 Finding binding_fault(const Plan& plan, const Binding& binding, const Type& tensor) {
@@ -55,12 +55,12 @@ Finding binding_fault(const Plan& plan, const Binding& binding, const Type& tens
     } else {
         return std::nullopt;
     }
-    return fault + ": the tensor is " + type_text(tensor) + ", value " + shown(binding.value) +
+    return fault + ": the tensor is " + type_text(tensor) + ", value " + quote(binding.value) +
            " is " + type_text(value->type);
 }
 
-Finding bindings_fault(const Plan& plan, const std::string& place, const Named<Binding>& bound,
-                       const Named<Type>& tensors) {
+Finding bindings_fault(const Plan& plan, const std::string& place, const OrderedMap<Binding>& bound,
+                       const OrderedMap<Type>& tensors) {
     for (const auto& [tensor, binding] : bound) {
         if (const Finding fault = binding_fault(plan, binding, tensors.at(tensor))) {
             return place + "." + tensor + ": " + *fault;
@@ -75,20 +75,20 @@ Finding in_place_fault(const std::string& place, const Stage& stage) {
     for (const auto& [output, input] : stage.in_place) {
         const Type* made = stage.outputs.find(output);
         if (made == nullptr) {
-            return place + ": the stage has no output " + shown(output) +
+            return place + ": the stage has no output " + quote(output) +
                    did_you_mean(output, stage.outputs.names());
         }
         const Type* taken = stage.inputs.find(input);
         if (taken == nullptr) {
-            return place + "." + output + ": the stage has no input " + shown(input) +
+            return place + "." + output + ": the stage has no input " + quote(input) +
                    did_you_mean(input, stage.inputs.names());
         }
         if (*taken != *made) {
             return place + "." + output + ": types differ: the output is " + type_text(*made) +
-                   ", input " + shown(input) + " is " + type_text(*taken);
+                   ", input " + quote(input) + " is " + type_text(*taken);
         }
         if (!paired.insert(input).second) {
-            return place + "." + output + ": " + shown(input) + " is another output already";
+            return place + "." + output + ": " + quote(input) + " is another output already";
         }
     }
     return std::nullopt;
@@ -96,7 +96,7 @@ Finding in_place_fault(const std::string& place, const Stage& stage) {
 
 /// A binding as a person writes it, such as `'history' from row 3`.
 std::string binding_text(const Binding& binding) {
-    return shown(binding.value) +
+    return quote(binding.value) +
            (binding.row ? " from row " + std::to_string(*binding.row) : std::string());
 }
 
@@ -108,7 +108,7 @@ Finding rule_11_stages(const Plan& plan) {
         const Call& call = plan.calls[i];
         const Stage* stage = plan.stages.find(call.stage);
         if (stage == nullptr) {
-            return place_of(i) + ".stage: there is no stage " + shown(call.stage) +
+            return place_of(i) + ".stage: there is no stage " + quote(call.stage) +
                    did_you_mean(call.stage, plan.stages.names());
         }
         const std::string place = place_of(i);
@@ -146,7 +146,7 @@ Finding rule_12_bindings(const Plan& plan) {
             const Value* value = plan.values.find(constant);
             if (value == nullptr) return place + ": " + no_value(plan, constant);
             if (value->kind != "constant") {
-                return place + ": expected a constant, found " + shown(constant) + " of kind " +
+                return place + ": expected a constant, found " + quote(constant) + " of kind " +
                        value->kind;
             }
             if (stage.inputs.contains(tensor)) return place + ": is an input of the stage, too";
@@ -159,7 +159,7 @@ Finding rule_12_bindings(const Plan& plan) {
             const Binding& written = call.writes.at(output);
             const Binding& read = call.reads.at(input);
             if (written.value == read.value && written.row == read.row) continue;
-            return place_of(i) + ".writes." + output + ": is " + shown(input) +
+            return place_of(i) + ".writes." + output + ": is " + quote(input) +
                    " in place, but bound to " + binding_text(written) + " where that is bound to " +
                    binding_text(read) + "; bind both to the same value and row";
         }
@@ -169,7 +169,7 @@ Finding rule_12_bindings(const Plan& plan) {
 
 Finding rule_13_read_only_values(const Plan& plan) {
     for (std::size_t i = 0; i < plan.calls.size(); ++i) {
-        const Named<Binding>& writes = plan.calls[i].writes;
+        const OrderedMap<Binding>& writes = plan.calls[i].writes;
         const bool feeds = std::any_of(writes.begin(), writes.end(), [&](const auto& written) {
             return plan.values.at(written.second.value).feed;
         });
@@ -183,7 +183,7 @@ Finding rule_13_read_only_values(const Plan& plan) {
             } else {
                 continue;
             }
-            return place_of(i) + ".writes." + tensor + ": writes " + shown(binding.value) + ", " +
+            return place_of(i) + ".writes." + tensor + ": writes " + quote(binding.value) + ", " +
                    fault;
         }
     }

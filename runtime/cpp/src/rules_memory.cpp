@@ -10,7 +10,7 @@
 
 #include "addresses.h"
 #include "intervals.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -25,8 +25,8 @@ struct Access {
 };
 
 /// Where in their values the bound tensors lie; constants, which nothing writes, left out.
-std::vector<Access> accesses(const Plan& plan, const Named<Binding>& bound,
-                             const Named<Type>& tensors) {
+std::vector<Access> accesses(const Plan& plan, const OrderedMap<Binding>& bound,
+                             const OrderedMap<Type>& tensors) {
     std::vector<Access> found;
     for (const auto& [tensor, binding] : bound) {
         const Value& value = plan.values.at(binding.value);
@@ -148,7 +148,7 @@ Finding rule_15_written_before_read(const Plan& plan) {
             if (!written[read.value].covers(read.start, read.end)) {
                 return call.place + ".reads." + *read.tensor +
                        ": no earlier call has written all of bytes " + std::to_string(read.start) +
-                       " to " + std::to_string(read.end - 1) + " of " + shown(*read.value_name);
+                       " to " + std::to_string(read.end - 1) + " of " + quote(*read.value_name);
             }
         }
         for (const Access& write : call.writes) written[write.value].add(write.start, write.end);
@@ -174,7 +174,7 @@ Finding rule_16_no_trace(const Plan& plan) {
             const auto found = cold.find(write.value);
             if (found != cold.end() && found->second.meets(write.start, write.end)) {
                 return call.place + ".writes." + *write.tensor + ": writes bytes of " +
-                       shown(*write.value_name) +
+                       quote(*write.value_name) +
                        " that the run reads before they are written; the next run would read "
                        "what this one left there";
             }
@@ -207,7 +207,7 @@ Finding rule_17_liveness(const Plan& plan) {
             const std::string when = life.birth < 0
                                          ? "before the first call"
                                          : "at calls[" + std::to_string(life.birth) + "]";
-            return "values " + shown(std::get<2>(*meets)) + " and " + shown(life.name) +
+            return "values " + quote(std::get<2>(*meets)) + " and " + quote(life.name) +
                    " share memory, both alive " + when;
         }
         deaths.emplace(life.death, *born);

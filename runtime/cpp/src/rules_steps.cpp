@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -32,7 +32,7 @@ Finding label_fault(const Plan& plan, const Step& step) {
     if (plan.version == 1) {
         const auto& known = kinds_of_format_1;
         if (std::find(known.begin(), known.end(), step.label) != known.end()) return std::nullopt;
-        return ".kind: " + shown(step.label) + ", known: " + listed({known.begin(), known.end()});
+        return ".kind: " + quote(step.label) + ", known: " + quote_names({known.begin(), known.end()});
     }
     const Characters characters(step.label);
     if (characters.count < 1 || characters.count > longest_label) {
@@ -40,7 +40,7 @@ Finding label_fault(const Plan& plan, const Step& step) {
                std::to_string(longest_label);
     }
     if (!characters.has_control) return std::nullopt;
-    return ".label: " + shown(step.label) + " has control characters, expected none";
+    return ".label: " + quote(step.label) + " has control characters, expected none";
 }
 
 /// Every step is a call of the sampler, and in format 1 a launch unless it is skipped.

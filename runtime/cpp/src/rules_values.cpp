@@ -5,7 +5,7 @@
 #include <cstdio>
 
 #include "paths.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -32,8 +32,8 @@ std::vector<std::string> dtype_words() {
 
 std::string unknown_word(const std::string& what, const std::string& found,
                          const std::vector<std::string>& known) {
-    return "unknown " + what + " " + shown(found) + did_you_mean(found, known) +
-           "; known: " + listed(known);
+    return "unknown " + what + " " + quote(found) + did_you_mean(found, known) +
+           "; known: " + quote_names(known);
 }
 
 /// The first finding of `find(place, type)` over the types of values and of stages' tensors.
@@ -125,7 +125,7 @@ Finding default_fault(const Default& fallback, const Value& value) {
 
 /// The first name of a map that is none.
 template <class T>
-Finding first_name(const std::string& place, const Named<T>& things) {
+Finding first_name(const std::string& place, const OrderedMap<T>& things) {
     for (const auto& [name, _] : things) {
         if (const Finding fault = name_fault(name)) return place + ": " + *fault;
     }
@@ -137,11 +137,11 @@ Finding first_name(const std::string& place, const Named<T>& things) {
 std::vector<std::pair<std::string, std::string>> plan_paths(const Plan& plan) {
     std::vector<std::pair<std::string, std::string>> found;
     for (const auto& [name, value] : plan.values) {
-        if (value.file) found.emplace_back("values." + bare(name) + ".file", *value.file);
+        if (value.file) found.emplace_back("values." + escape(name) + ".file", *value.file);
     }
     for (const auto& [name, stage] : plan.stages) {
         for (const auto& [backend, path] : stage.engines) {
-            found.emplace_back("stages." + bare(name) + ".engines." + bare(backend), path);
+            found.emplace_back("stages." + escape(name) + ".engines." + escape(backend), path);
         }
     }
     return found;
@@ -152,16 +152,16 @@ Finding name_fault(const std::string& name) {
         name.find_first_not_of(name_characters) == name.npos) {
         return std::nullopt;
     }
-    return "expected 1 to 200 characters out of A-Z a-z 0-9 _ . : / -, found " + shown(name);
+    return "expected 1 to 200 characters out of A-Z a-z 0-9 _ . : / -, found " + quote(name);
 }
 
 Finding plan_name_fault(const std::string& name) {
     if (Finding fault = name_fault(name)) return fault;
     if (name.find_first_of("/:") != name.npos) {
-        return "the name of a plan has no '/' and no ':', found " + shown(name);
+        return "the name of a plan has no '/' and no ':', found " + quote(name);
     }
     if (name[0] == '.') {
-        return "the name of a plan does not begin with '.', found " + shown(name);
+        return "the name of a plan does not begin with '.', found " + quote(name);
     }
     return std::nullopt;
 }
@@ -169,7 +169,7 @@ Finding plan_name_fault(const std::string& name) {
 Finding rule_3_paths(const Plan& plan) {
     for (const auto& [place, path] : plan_paths(plan)) {
         if (const auto fault = path_fault(path)) {
-            return place + ": path " + shown(path) + " " + *fault;
+            return place + ": path " + quote(path) + " " + *fault;
         }
     }
     return std::nullopt;
@@ -195,7 +195,7 @@ Finding rule_5_names(const Plan& plan) {
     return std::nullopt;
 }
 
-Finding rule_6_words(const Plan& plan) {
+Finding rule_6_enums(const Plan& plan) {
     for (const auto& [name, value] : plan.values) {
         if (std::find(value_kinds.begin(), value_kinds.end(), value.kind) == value_kinds.end()) {
             return "values." + name + ".kind: " +
@@ -238,8 +238,8 @@ Finding rule_8_fields(const Plan& plan) {
                                                        {"offset", value.offset.has_value()}};
         for (const auto& [field, given] : fields) {
             const bool needed = constant == (field != std::string_view("offset"));
-            if (needed && !given) return of_kind + " needs the field " + shown(field);
-            if (!needed && given) return of_kind + " has no field " + shown(field);
+            if (needed && !given) return of_kind + " needs the field " + quote(field);
+            if (!needed && given) return of_kind + " has no field " + quote(field);
         }
         if (value.feed && value.kind != "scratch") {
             return "values." + name + ": 'feed' stands at kind scratch only, found kind " +
@@ -284,12 +284,12 @@ Finding rule_10_constants(const Plan& plan, const Constants& constants) {
         if (!value.file || !value.tensor) continue;
         const std::optional<Type> found = constants(*value.file, *value.tensor);
         if (!found) {
-            return "values." + name + ": " + shown(*value.file) + " holds no tensor " +
-                   shown(*value.tensor);
+            return "values." + name + ": " + quote(*value.file) + " holds no tensor " +
+                   quote(*value.tensor);
         }
         if (*found != value.type) {
             return "values." + name + ": expected " + type_text(value.type) + ", found " +
-                   type_text(*found) + " in " + shown(*value.file);
+                   type_text(*found) + " in " + quote(*value.file);
         }
     }
     return std::nullopt;

@@ -23,7 +23,7 @@ Finding rule_3_paths(const Plan& plan);
 /// Names are 1 to 200 characters out of `A–Z a–z 0–9 _ . : / -`; a plan's has no `/` or `:`.
 Finding rule_5_names(const Plan& plan);
 /// `kind` and `dtype` are ones listed in the format.
-Finding rule_6_words(const Plan& plan);
+Finding rule_6_enums(const Plan& plan);
 /// A shape has 0 to 8 axes of 1 … 2^31−1; a value has at most 2^40 bytes, and so has the arena.
 Finding rule_7_sizes(const Plan& plan);
 /// `constant` has `file` and `tensor`, the other kinds `offset`; `feed` is for `scratch`,

@@ -8,7 +8,7 @@
 #include "files.h"
 #include "inputs.h"
 #include "tensors.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep {
 
@@ -26,7 +26,7 @@ Safetensors::Impl::Impl(const std::string& path, const std::string& where)
     for (const std::string& name : names) {
         const internal::Type type = file.type(name).value();
         if (!internal::dtype_named(type.dtype) || type.shape.size() > Shape::max_axes) {
-            internal::throw_input_error(where + ": tensor " + internal::shown(name) + " is " +
+            internal::throw_input_error(where + ": tensor " + internal::quote(name) + " is " +
                                         internal::type_text(type) + ", which plans do not know");
         }
         const TensorType known = internal::public_type(name, type);
@@ -37,7 +37,7 @@ Safetensors::Impl::Impl(const std::string& path, const std::string& where)
 namespace {
 
 std::shared_ptr<const Safetensors::Impl> read(const std::string& path) {
-    const std::string where = internal::bare(path);
+    const std::string where = internal::escape(path);
     if (path.find('\0') != path.npos) {
         internal::throw_input_error(where + ": a NUL in the file's name");
     }

@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 
@@ -20,7 +20,7 @@ File Snapshot::open(const std::string& path) const {
 }
 
 void Snapshot::refuse(const std::string& path) const {
-    throw_bundle_error(0, "bundle " + bare(name_) + ": " + shown(path) +
+    throw_bundle_error(0, "bundle " + escape(name_) + ": " + quote(path) +
                               " was replaced since it was opened; open the bundle again");
 }
 

@@ -10,7 +10,7 @@
 
 #include "error.h"
 #include "node.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -53,7 +53,7 @@ const Known& known_dtype(const Node& node) {
     for (const Known& known : dtypes) {
         if (node.text() == known.name) return known;
     }
-    node.refuse("unknown dtype " + shown(node.text()));
+    node.refuse("unknown dtype " + quote(node.text()));
 }
 
 /// One tensor, its place counted from the header's end.

@@ -13,7 +13,7 @@ void check_plan(const Plan& plan, const Constants& constants, const std::string&
     };
     const std::pair<int, std::function<Finding(const Plan&)>> rules[] = {
         {3, rule_3_paths},     {5, rule_5_names},
-        {6, rule_6_words},     {7, rule_7_sizes},
+        {6, rule_6_enums},     {7, rule_7_sizes},
         {8, rule_8_fields},    {9, rule_9_offsets},
         {10, rule_10},         {11, rule_11_stages},
         {12, rule_12_bindings}, {13, rule_13_read_only_values},

@@ -57,7 +57,7 @@ void print(const std::string& text) {
 }
 
 /// Tells a failure in one line, whatever a path in it holds, and gives the exit code.
-int told(Failure failure) {
+int sanitize(Failure failure) {
     std::replace(failure.message.begin(), failure.message.end(), '\n', ' ');
     std::fprintf(stderr, "keepstep-run: %s\n",
                  keepstep::tool::printable(failure.message).c_str());
@@ -95,8 +95,8 @@ int main(int count, char** arguments) {
     try {
         return run(app, request, count, arguments);
     } catch (const Failure& failure) {
-        return told(failure);
+        return sanitize(failure);
     } catch (const std::bad_alloc&) {
-        return told({"out of memory"});
+        return sanitize({"out of memory"});
     }
 }

@@ -140,10 +140,10 @@ std::string play(const Request& request) {
     std::vector<Profile> runs = {first_run(plan, player, inputs, outputs.tensors, hint)};
     if (request.repeat > 0) runs = measured(plan, player, inputs, request.repeat);
 
-    Drafts drafts;
+    PartFiles parts;
     std::vector<std::string> written;
     const auto write = [&](const std::string& path, const std::string& content) {
-        drafts.write(path, content);
+        parts.write(path, content);
         written.push_back(path);
     };
     if (request.outputs) {
@@ -156,7 +156,7 @@ std::string play(const Request& request) {
         write(*request.png, png_of(pixels, axis(0), axis(1), axis(2)));
     }
     check_interrupts();
-    drafts.publish();
+    parts.publish();
 
     const Played played{plan, backend, static_cast<int>(runs.size()),
                         times_of(player.calls(), runs), written, player.note()};

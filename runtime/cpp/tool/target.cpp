@@ -34,7 +34,7 @@ std::string ending_of(const fs::path& path) {
 }
 
 /// A name beside a file that nobody knows beforehand: in a folder of others it could be a link.
-std::string draft_beside(const fs::path& place) {
+std::string part_beside(const fs::path& place) {
     std::random_device random;
     const std::uint64_t token = std::uint64_t{random()} << 32 | random();
     char name[48];
@@ -44,8 +44,8 @@ std::string draft_beside(const fs::path& place) {
 }
 
 /// A new and empty file, open for writing; -1 with `errno` where there can be none.
-int created(const std::string& draft) {
-    return open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+int created(const std::string& part) {
+    return open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 }
 
 }  // namespace
@@ -69,25 +69,25 @@ void check_target(const std::string& path, const std::string& ending) {
                       ": that is what is written"};
     }
     // The one way to know: a filesystem may be read-only.
-    const std::string draft = draft_beside(place);
-    const int file = created(draft);
+    const std::string part = part_beside(place);
+    const int file = created(part);
     if (file < 0) {
         throw Failure{path + ": cannot be written: " + std::generic_category().message(errno) +
                       ": choose another place"};
     }
     close(file);
-    std::remove(draft.c_str());
+    std::remove(part.c_str());
 }
 
-Drafts::~Drafts() {
-    for (const auto& [draft, _] : files_) std::remove(draft.c_str());
+PartFiles::~PartFiles() {
+    for (const auto& [part, _] : files_) std::remove(part.c_str());
 }
 
-void Drafts::write(const std::string& path, std::string_view content) {
-    const std::string draft = draft_beside(path);
-    const int descriptor = created(draft);
+void PartFiles::write(const std::string& path, std::string_view content) {
+    const std::string part = part_beside(path);
+    const int descriptor = created(part);
     if (descriptor < 0) cannot_be_written(path, errno);
-    files_.emplace_back(draft, path);
+    files_.emplace_back(part, path);
     std::FILE* file = fdopen(descriptor, "wb");
     if (file == nullptr) {
         const int error = errno;
@@ -100,10 +100,10 @@ void Drafts::write(const std::string& path, std::string_view content) {
     if (!whole || !closed) cannot_be_written(path, whole ? errno : error);
 }
 
-void Drafts::publish() {
+void PartFiles::publish() {
     while (!files_.empty()) {
-        const auto& [draft, place] = files_.back();
-        if (std::rename(draft.c_str(), place.c_str()) != 0) {
+        const auto& [part, place] = files_.back();
+        if (std::rename(part.c_str(), place.c_str()) != 0) {
             throw Failure{place + ": cannot be put in its place: " +
                           std::generic_category().message(errno) +
                           "; choose another place, and run again"};

@@ -12,20 +12,20 @@ namespace keepstep::tool {
 void check_target(const std::string& path, const std::string& ending);
 
 /// Files on their way: each lies beside its place until all are whole, and is then renamed.
-class Drafts {
+class PartFiles {
   public:
-    Drafts() = default;
-    Drafts(const Drafts&) = delete;
-    Drafts& operator=(const Drafts&) = delete;
+    PartFiles() = default;
+    PartFiles(const PartFiles&) = delete;
+    PartFiles& operator=(const PartFiles&) = delete;
     /// Removes what was not published.
-    ~Drafts();
+    ~PartFiles();
 
     void write(const std::string& path, std::string_view content);
     /// Puts every file in its place.
     void publish();
 
   private:
-    std::vector<std::pair<std::string, std::string>> files_;  // (draft, place)
+    std::vector<std::pair<std::string, std::string>> files_;  // (part, place)
 };
 
 }  // namespace keepstep::tool

@@ -15,7 +15,7 @@ import numpy as np
 
 from keepstep.runtime.folder.tensors import numpy_dtype
 from keepstep.runtime.format.plan import Stage, TensorType
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 from ..errors import ExportError
 
@@ -47,10 +47,10 @@ def check_in_place(
         bits = f"V{expected.itemsize}"  # NaN is itself, and zeros have signs
         differ = int(np.count_nonzero(together[tensor].view(bits) != expected.view(bits)))
         if differ:
-            pairs = ", ".join(f"{shown(o)} in {shown(i)}" for o, i in stage.in_place.items())
+            pairs = ", ".join(f"{quote(o)} in {quote(i)}" for o, i in stage.in_place.items())
             raise ExportError(
-                f"stage {shown(name)}: played in place ({pairs}), {differ} of {expected.size} "
-                f"elements of {shown(tensor)} are other than with memory of its own, expected "
+                f"stage {quote(name)}: played in place ({pairs}), {differ} of {expected.size} "
+                f"elements of {quote(tensor)} are other than with memory of its own, expected "
                 "none: the engine reads an input after the output in its place is written; have "
                 "the graph read that output instead, or take the pair out of the stage's in_place"
             )

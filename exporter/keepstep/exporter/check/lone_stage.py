@@ -15,7 +15,7 @@ import onnx_ir as ir
 from keepstep.runtime import Bundle, InputError
 from keepstep.runtime.format.plan import Plan, Stage
 from keepstep.runtime.memory.constants import ConstantPart, host_array
-from keepstep.runtime.wording import did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 from .one_call import call_inputs
 from .verify import ONE_CALL, recorded_calls
@@ -57,20 +57,21 @@ def lone_stage(bundle: Bundle, plan_name: str, name: str, backend_name: str = EN
     """
     if backend_name not in PLAYERS:
         raise InputError(
-            f"backend {shown(backend_name)} has no ONNX code to take out: choose one of "
-            f"{listed(PLAYERS)}"
+            f"backend {quote(backend_name)} has no ONNX code to take out: choose one of "
+            f"{quote_names(PLAYERS)}"
         )
     plan = bundle.plan(plan_name)
     signature = plan.stages.get(name)
     if signature is None:
         raise InputError(
-            f"plan {shown(plan_name)} has no stage {shown(name)}{did_you_mean(name, plan.stages)}; "
-            f"its stages: {listed(plan.stages)}"
+            f"plan {quote(plan_name)} has no stage "
+            f"{quote(name)}{did_you_mean(name, plan.stages)}; its stages: "
+            f"{quote_names(plan.stages)}"
         )
     if ENGINES not in signature.engines:
         raise InputError(
-            f"stage {shown(name)} has engines for {listed(signature.engines)} only, and those are "
-            f"compiled code: export the bundle again with --backend {ENGINES}, too"
+            f"stage {quote(name)} has engines for {quote_names(signature.engines)} only, and "
+            f"those are compiled code: export the bundle again with --backend {ENGINES}, too"
         )
     in_bfloat16 = [
         tensor
@@ -79,15 +80,15 @@ def lone_stage(bundle: Bundle, plan_name: str, name: str, backend_name: str = EN
     ]
     if in_bfloat16:
         raise InputError(
-            f"stage {shown(name)}: {listed(in_bfloat16)} are bfloat16, which numpy does not have: "
-            "export the bundle with --dtype float16 or float32 for this"
+            f"stage {quote(name)}: {quote_names(in_bfloat16)} are bfloat16, which numpy does not "
+            "have: export the bundle with --dtype float16 or float32 for this"
         )
     call, golden = _first_call(plan, name), bundle.golden(plan_name)
     recorded = recorded_calls(plan, golden).get(call)
     if not recorded:
         raise InputError(
-            f"bundle {bundle.path}: the golden values of plan {shown(plan_name)} do not hold the "
-            f"first call of stage {shown(name)} (calls[{call}]): export it again, without "
+            f"bundle {bundle.path}: the golden values of plan {quote(plan_name)} do not hold the "
+            f"first call of stage {quote(name)} (calls[{call}]): export it again, without "
             "--verify none"
         )
     inputs = call_inputs(bundle, plan, golden, call, backend_name)

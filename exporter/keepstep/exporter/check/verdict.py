@@ -25,12 +25,12 @@ class CallVerdict:
 
     @property
     def sentence(self) -> str:
-        """What departs, in words."""
+        """What does not match, in words."""
         if self.fault and self.error == self.error:  # of what is no number, that is to be told
             return f"call {self.call}, stage '{self.stage}' selects other tokens: {self.fault}"
         return (
-            f"call {self.call}, stage '{self.stage}' departs from the eager one: {self.tensor} is "
-            f"off by {self.error:.2g}, expected at most {self.tolerance:g}"
+            f"call {self.call}, stage '{self.stage}' does not match the eager run: {self.tensor} "
+            f"is off by {self.error:.2g}, expected at most {self.tolerance:g}"
         )
 
 
@@ -38,7 +38,7 @@ class CallVerdict:
 class RunVerdict:
     """How far a whole run, as a player plays it, is from two others.
 
-    error       from the eager run: its latents; each call passes on what the ones before departed
+    error       from the eager run: its latents; each call passes on the error of the ones before
     tolerance   of that; None where it is not judged, as it hangs on ties
     replayed    from the same calls launched one by one: the worst output
     """
@@ -56,7 +56,7 @@ class RunVerdict:
 
     @property
     def sentence(self) -> str:
-        """What departs, in words."""
+        """What does not match, in words."""
         if not self.replayed <= self.replayed_tolerance:
             return (
                 f"the run as it is played is off by {self.replayed:.2g} from its calls one by one, "
@@ -78,14 +78,14 @@ class Verdict:
     run: RunVerdict | None  # None where no run was recorded
 
     @property
-    def departing(self) -> CallVerdict | None:
+    def mismatch(self) -> CallVerdict | None:
         """The first call that does not give what it must."""
         return next((call for call in self.calls if not call.good), None)
 
     @property
     def good(self) -> bool:
         """Whether every call, and the run, give what the eager ones gave; false for NaN."""
-        return self.departing is None and (self.run is None or self.run.good)
+        return self.mismatch is None and (self.run is None or self.run.good)
 
     @property
     def stages(self) -> tuple[CallVerdict, ...]:
@@ -100,7 +100,7 @@ class Verdict:
     def sentence(self) -> str:
         """What was found, in one line."""
         about = f"plan '{self.plan}' on {self.backend}: "
-        if call := self.departing:
+        if call := self.mismatch:
             return about + call.sentence
         if self.run and not self.run.good:
             return about + self.run.sentence

@@ -1,8 +1,8 @@
 """Checks a bundle against the golden values that travel with it: call by call, then as a whole.
 
 Every recorded call is launched on what the eager run gave before it, not on what the plan itself
-gave: so nothing adds up, the tolerance of one call serves for all of them, and the first call that
-departs is the one at fault. What is not recorded (cached features) is the plan's own.
+gave: so nothing adds up, the tolerance of one call serves for all of them, and the first
+mismatch is the one at fault. What is not recorded (cached features) is the plan's own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Tensors = Mapping[str, np.ndarray]
 # model, which tell little noise from a picture. A rounding to half precision is 5e-4 (float16) or
 # 4e-3 (bfloat16), and tens of layers add theirs up.
 ONE_CALL = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
-# The sampler passes on what each of some fifty calls departs, and amplifies it.
+# The sampler passes on the error of each of some fifty calls, and amplifies it.
 WHOLE_RUN = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
 # Of a call that attended to other tokens than the eager one, where rounding decides which, if
 # there is no model to be asked what that gives: each copies from one that is as similar.
@@ -80,7 +80,7 @@ def verify(
     return Verdict(plan, backend_name, calls, run)
 
 
-def golden_inputs(golden: Tensors) -> dict[str, np.ndarray]:
+def recorded_inputs(golden: Tensors) -> dict[str, np.ndarray]:
     """The plan's inputs among its golden values."""
     begin = "inputs."
     return {key.removeprefix(begin): golden[key] for key in golden if key.startswith(begin)}
@@ -108,7 +108,7 @@ def walk(
 
     Then it has given what was recorded, and its own where nothing was.
     """
-    values = start_values(plan, golden_inputs(golden))
+    values = start_values(plan, recorded_inputs(golden))
     for i, expected in recorded_calls(plan, golden).items():
         call = plan.calls[i]
         for name in {b.value for b in call.reads.values()} & values.keys():
@@ -221,7 +221,7 @@ def _run(bundle: Bundle, plan: Plan, golden: Tensors, name: str, dtype: str) -> 
     """The plan as it is played, beside its calls one by one and beside the eager run."""
     selects = any(t.startswith(SELECTION) for s in plan.stages.values() for t in s.outputs)
     tolerances = (None if selects else WHOLE_RUN[dtype], ONE_CALL[dtype])
-    inputs = golden_inputs(golden)
+    inputs = recorded_inputs(golden)
     try:
         with bundle.player(plan.name, name) as player:
             played = player.run(inputs)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from keepstep.runtime.wording import did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 from ..errors import ExportError
 from .onnxruntime import OnnxRuntimeBuilder
@@ -54,8 +54,8 @@ def builder(backend: str, options: BuildOptions) -> Builder:
     """
     if backend not in BACKENDS:
         raise ExportError(
-            f"no engines can be built for {shown(backend)}{did_you_mean(backend, BACKENDS)}: "
-            f"known are {listed(BACKENDS)}"
+            f"no engines can be built for {quote(backend)}{did_you_mean(backend, BACKENDS)}: "
+            f"known are {quote_names(BACKENDS)}"
         )
     if backend == "onnxruntime":
         return OnnxRuntimeBuilder(options)

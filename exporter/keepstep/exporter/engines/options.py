@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.quoting import quote, quote_names
 
 from ..errors import ExportError
 
@@ -37,7 +37,8 @@ class BuildOptions:
     def __post_init__(self) -> None:
         if self.weights not in get_args(Weights):
             raise ExportError(
-                f"weights are to be {shown(self.weights)}: give one of {listed(get_args(Weights))}"
+                f"weights are to be {quote(self.weights)}: give one of "
+                f"{quote_names(get_args(Weights))}"
             )
         if self.weight_streaming and self.weights == "shared":
             raise ExportError(
@@ -63,11 +64,11 @@ def check_compute_capabilities(
     for capability in chosen:
         if capability not in known:
             raise ExportError(
-                f"{library} builds no engines for compute capability {shown(capability)}: it "
-                f"knows {listed(known)}; choose among these, or none for its own choice"
+                f"{library} builds no engines for compute capability {quote(capability)}: it "
+                f"knows {quote_names(known)}; choose among these, or none for its own choice"
             )
         if chosen.count(capability) > 1:
             raise ExportError(
-                f"compute capability {shown(capability)} is given twice: once will do"
+                f"compute capability {quote(capability)} is given twice: once will do"
             )
     return {capability: name for capability, name in known.items() if capability in chosen}

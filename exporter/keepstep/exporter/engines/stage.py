@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def check_interface(
     made together, and a runtime binds memory by these names, types and shapes.
     """
     differences = [
-        f"{what} {shown(name)} is {_text(here.get(name))}, not {_text(there.get(name))}"
+        f"{what} {quote(name)} is {_text(here.get(name))}, not {_text(there.get(name))}"
         for what, here, there in zip(("input", "output"), found, expected, strict=True)
         for name in sorted(here.keys() | there.keys())
         if here.get(name) != there.get(name)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from keepstep.runtime.backends.registry import how_to_install
-from keepstep.runtime.backends.tensorrt_words import TENSORRT_DTYPES, tensorrt_log
+from keepstep.runtime.backends.tensorrt_diagnostics import TENSORRT_DTYPES, tensorrt_log
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.gpu import NoGpuError, gpu_name
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from keepstep.runtime.wording import bare, shown
+from keepstep.runtime.quoting import escape, quote
 
 from ..errors import ExportError
 
@@ -39,13 +39,13 @@ def _error(stage: str, library: str, verb: str, messages: list[str]) -> ExportEr
     more = f"; and {len(told) - _MOST} more" if len(told) > _MOST else ""
     ways = [way for part, way in _WAYS_OUT.items() if part in text.lower()]
     return ExportError(
-        f"{library} {verb} stage {shown(stage)}: {text}{more}: {'; '.join(ways) or _WAY_OUT}"
+        f"{library} {verb} stage {quote(stage)}: {text}{more}: {'; '.join(ways) or _WAY_OUT}"
     )
 
 
 def _told(error: Any) -> str:
     operator = error.node_operator()  # empty when the parser lost sight of the node
-    place = f"{bare(operator)} node {shown(error.node_name())}" if operator else error.func()
+    place = f"{escape(operator)} node {quote(error.node_name())}" if operator else error.func()
     reason = error.code().name.lower().replace("_", " ")
     description = _one_line(error.desc())
     return f"{place}: {reason}" + (f" ({description})" if description != "false" else "")

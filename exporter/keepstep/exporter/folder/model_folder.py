@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 from ..errors import ModelError
 from .small_json import AGAIN, check_bounds, object_of, read_small
@@ -128,7 +128,7 @@ def _check_index(index: Mapping[str, Any], where: str) -> None:
         pair = isinstance(entry, list) and len(entry) == 2
         if not pair or not all(isinstance(name, str | None) for name in entry):
             raise ModelError(
-                f"{where}: {part} is {shown(entry)}, expected a library and a class. {AGAIN}"
+                f"{where}: {part} is {quote(entry)}, expected a library and a class. {AGAIN}"
             )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from keepstep.runtime.files import read_regular
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 from ..errors import ModelError
 
@@ -56,7 +56,7 @@ def check_bounds(config: dict[str, Any], where: str, most: dict[str, int]) -> No
         for number in value if isinstance(value, list) else [value]:
             if isinstance(number, int | float) and not 0 <= number <= limit:
                 raise ModelError(
-                    f"{where}: {key} is {shown(number)}, expected at most {limit}. {AGAIN}"
+                    f"{where}: {key} is {quote(number)}, expected at most {limit}. {AGAIN}"
                 )
 
 

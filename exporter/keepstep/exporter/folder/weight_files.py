@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepstep.runtime.files import check_regular
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.quoting import quote, quote_names
 
 from ..errors import ModelError
 from .small_json import read_object
@@ -63,7 +63,7 @@ def check_variant(variant: str | None) -> None:
     """Refuse what cannot be part of a file's name; raises `ModelError`."""
     if variant is not None and not _VARIANT.fullmatch(variant):
         raise ModelError(
-            f"variant is {shown(variant)}: give the part of a file's name, such as fp16 for "
+            f"variant is {quote(variant)}: give the part of a file's name, such as fp16 for "
             "diffusion_pytorch_model.fp16.safetensors"
         )
 
@@ -136,17 +136,19 @@ def _found(folder: Path, where: str, name: str, stem: str, variant: str | None) 
     outside = [f for f in files if Path(f).name != f or "\\" in f or "\0" in f]
     if outside:
         raise ModelError(
-            f"{where}/{name}: names {listed(outside)}, expected files of the same folder"
+            f"{where}/{name}: names {quote_names(outside)}, expected files of the same folder"
         )
     missing = [f for f in files if not os.path.lexists(folder / f)]
     if missing:
         raise ModelError(
-            f"{where}: {listed(missing)} not there, but {name} names "
+            f"{where}: {quote_names(missing)} not there, but {name} names "
             f"{'it' if len(missing) == 1 else 'them'}. Fetch or save the model again"
         )
     endings = {Path(f).suffix for f in files}
     if endings != {".bin" if ".bin.index" in name else ".safetensors"}:
-        raise ModelError(f"{where}/{name}: names {listed(files)}, expected files of its own kind")
+        raise ModelError(
+            f"{where}/{name}: names {quote_names(files)}, expected files of its own kind"
+        )
     for file in files:
         _check_file(folder / file, where)
     return Weights(folder, files, stem, homes, variant)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 from ..errors import ModelError
 from ..folder.small_json import AGAIN
@@ -49,8 +49,8 @@ def native_size(sample_size: object, where: str) -> tuple[int, int]:
     pair = sample_size if isinstance(sample_size, list | tuple) else (sample_size, sample_size)
     if len(pair) != 2 or not all(_is_count(size) for size in pair):
         raise ModelError(
-            f"{where}/config.json: sample_size is {shown(sample_size)}, expected a whole number or "
-            f"two. {AGAIN}"
+            f"{where}/config.json: sample_size is {quote(sample_size)}, expected a whole number "
+            f"or two. {AGAIN}"
         )
     return int(pair[0]), int(pair[1])
 
@@ -62,7 +62,7 @@ def text_width(cross_attention_dim: object, where: str) -> int:
     (width, *others) = widths
     if others or not _is_count(width):
         raise ModelError(
-            f"{where}/config.json: cross_attention_dim is {shown(cross_attention_dim)}, expected "
+            f"{where}/config.json: cross_attention_dim is {quote(cross_attention_dim)}, expected "
             "one whole number, the same for every level: a prompt has one width"
         )
     return int(str(width))
@@ -156,18 +156,18 @@ def check_parts(unet: Mapping[str, Any], vae: Mapping[str, Any], where: str) -> 
             if kind not in known:
                 names = ", ".join(str(name) for name in known)
                 raise ModelError(
-                    f"{where}/unet/config.json: {key} has {shown(kind)}, expected one of {names}"
+                    f"{where}/unet/config.json: {key} has {quote(kind)}, expected one of {names}"
                 )
     for key in _UNTOLD:
         if unet.get(key):
             raise ModelError(
-                f"{where}/unet/config.json: {key} is {shown(unet[key])}: expected a network that "
+                f"{where}/unet/config.json: {key} is {quote(unet[key])}: expected a network that "
                 "is told of the prompt and the timestep alone"
             )
     for key in ("in_channels", "out_channels"):
         if vae.get(key) != 3:
             raise ModelError(
-                f"{where}/vae/config.json: {key} is {shown(vae.get(key))}, expected 3: red, green "
+                f"{where}/vae/config.json: {key} is {quote(vae.get(key))}, expected 3: red, green "
                 "and blue"
             )
 

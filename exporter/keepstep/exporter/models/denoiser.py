@@ -12,7 +12,7 @@ from typing import Any, ClassVar, cast
 from torch import Tensor, nn
 
 from ..errors import ScheduleError
-from ..schedule.schema import Cache
+from ..schedule.schema import CacheSettings
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Denoiser(ABC):
         """Active while the network is traced: what a trace does better without."""
         return nullcontext()
 
-    def cut(self, cache: Cache, schedule: str) -> Cut:
+    def cut(self, cache: CacheSettings, schedule: str) -> Cut:
         """The cut that `cache` asks for; raises `ScheduleError` where there is none."""
         cuts = self.cuts
         if not cuts:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from keepstep.runtime.folder.tensors import TensorFile
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.quoting import quote, quote_names
 
 from ..errors import ModelError
 from ..folder.small_json import AGAIN
@@ -44,13 +44,13 @@ def stored_tensors(weights: Weights) -> dict[str, Stored]:
         for name, (dtype, shape) in read(path).items():
             if weights.homes is not None and weights.homes.get(name, path.name) != path.name:
                 raise ValueError(
-                    f"{shown(name)} is in {path.name}, but the index says {weights.homes[name]}"
+                    f"{quote(name)} is in {path.name}, but the index says {weights.homes[name]}"
                 )
             found[name] = Stored(path.name, name, dtype, shape)
     if weights.homes is not None:
         missing = [name for name in weights.homes if name not in found]
         if missing:
-            raise ValueError(f"{listed(missing)} not in the files that the index names")
+            raise ValueError(f"{quote_names(missing)} not in the files that the index names")
         found = {name: found[name] for name in weights.homes}  # the index alone says what is there
     return found
 
@@ -73,19 +73,19 @@ def by_module_names(
         home = next((stored[named[each]] for each in names if each in named), None)
         wanted = list(parameter.shape)
         if home is None:
-            files = listed(sorted({each.file for each in stored.values()}))
+            files = quote_names(sorted({each.file for each in stored.values()}))
             raise ModelError(
-                f"{where}: cannot be loaded: config.json needs a tensor {shown(name)} of shape "
+                f"{where}: cannot be loaded: config.json needs a tensor {quote(name)} of shape "
                 f"{wanted}, which is not in {files}. {AGAIN}"
             )
         if list(home.shape) != wanted:
             raise ModelError(
-                f"{where}: cannot be loaded: {shown(home.name)} has shape {_shape(home.shape)} in "
+                f"{where}: cannot be loaded: {quote(home.name)} has shape {_shape(home.shape)} in "
                 f"{home.file}, but config.json makes it {wanted}. {AGAIN}"
             )
         if home.dtype not in FLOATS:
             raise ModelError(
-                f"{where}: cannot be loaded: {shown(home.name)} has dtype {shown(home.dtype)} in "
+                f"{where}: cannot be loaded: {quote(home.name)} has dtype {quote(home.dtype)} in "
                 f"{home.file}, expected one of {', '.join(FLOATS)}: save the model in one of them"
             )
         found[name] = home
@@ -136,4 +136,4 @@ def _pickled(path: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def _shape(shape: tuple[int, ...]) -> str:
-    return shown(list(shape)).replace("'", "")
+    return quote(list(shape)).replace("'", "")

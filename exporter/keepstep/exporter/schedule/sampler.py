@@ -24,7 +24,7 @@ import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from numpy.typing import NDArray
 
-from keepstep.runtime.wording import listed, shown, told
+from keepstep.runtime.quoting import quote, quote_names, sanitize
 
 from ..errors import SamplerError
 from .schema import Sampler, first_step
@@ -83,11 +83,11 @@ def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixi
         names = [name for name in dir(diffusers) if name.endswith("Scheduler")]
         near = get_close_matches(sampler.scheduler[:200], names, 1)
         hint = f" Did you mean {near[0]}?" if near else ""
-        raise SamplerError(f"diffusers has no scheduler {shown(sampler.scheduler)}.{hint}")
+        raise SamplerError(f"diffusers has no scheduler {quote(sampler.scheduler)}.{hint}")
     unknown = set(sampler.overrides) - set(signature(cls).parameters)
     if unknown:
         raise SamplerError(
-            f"{sampler.scheduler} has no setting {listed(sorted(unknown))}: remove it from "
+            f"{sampler.scheduler} has no setting {quote_names(sorted(unknown))}: remove it from "
             "`sampler`"
         )
     settings = dict(config)
@@ -96,7 +96,9 @@ def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixi
     try:
         return cls.from_config(settings, **sampler.overrides)
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
-        raise SamplerError(f"{sampler.scheduler} refuses its settings: {told(error)}") from error
+        raise SamplerError(
+            f"{sampler.scheduler} refuses its settings: {sanitize(error)}"
+        ) from error
 
 
 def lower(scheduler: SchedulerMixin, steps: int, strength: float | None = None) -> LoweredSampler:
@@ -112,7 +114,7 @@ def lower(scheduler: SchedulerMixin, steps: int, strength: float | None = None) 
     except (SamplerError, AssertionError):  # refused by us, or a fault of ours
         raise
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
-        raise SamplerError(f"{name} cannot be run for {steps} steps: {told(error)}") from error
+        raise SamplerError(f"{name} cannot be run for {steps} steps: {sanitize(error)}") from error
     return lowered
 
 

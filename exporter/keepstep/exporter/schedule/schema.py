@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from keepstep.runtime.files import read_regular
-from keepstep.runtime.wording import bare, shown, told
+from keepstep.runtime.quoting import escape, quote, sanitize
 
 from ..errors import ScheduleError
 from .strict_yaml import read_yaml
@@ -68,7 +68,7 @@ class Sampler(BaseModel):
             for number in value if isinstance(value, list) else [value]:
                 if isinstance(number, int | float) and abs(number) > LARGEST_SETTING:
                     raise ValueError(
-                        f"{bare(name)} is {shown(number)}: no sampler has settings beyond "
+                        f"{escape(name)} is {quote(number)}: no sampler has settings beyond "
                         f"{LARGEST_SETTING:g}"
                     )
         return self
@@ -84,7 +84,7 @@ def first_step(steps: int, strength: float) -> int:
     return steps - min(int(steps * strength), steps)
 
 
-class Cache(_Frozen):
+class CacheSettings(_Frozen):
     """Where full calls keep the features from which shallow calls go on.
 
     `branch` counts skip connections from the top (DeepCache, section 3.2): at 0 a shallow call
@@ -96,7 +96,7 @@ class Cache(_Frozen):
     module: str | None = None
 
     @model_validator(mode="after")
-    def _one_of(self) -> Cache:
+    def _one_of(self) -> CacheSettings:
         if (self.branch is None) == (self.module is None):
             raise ValueError("give either `branch` or `module`")
         return self
@@ -134,7 +134,7 @@ class Schedule(_Frozen):
     source: str = ""
     sampler: Sampler
     guidance: Guidance | None = None  # none: the prompt alone; where absent, as the model is made
-    cache: Cache | None = None
+    cache: CacheSettings | None = None
     prune: Prune | None = None
     calls: Repeat | tuple[Call, ...]
 
@@ -149,7 +149,7 @@ class Schedule(_Frozen):
             near = get_close_matches(path.name[:200], known, 1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             raise ScheduleError(
-                f"there is no built-in schedule {shown(path.name)}.{hint} "
+                f"there is no built-in schedule {quote(path.name)}.{hint} "
                 f"Built in: {', '.join(known)}; a file is given by its path, ending in .yaml"
             )
         return _read(Path(str(files(__package__) / "builtin" / f"{path.name}.yaml")), path.name)
@@ -189,7 +189,9 @@ def _read(path: Path, where: str) -> Schedule:
     try:
         text = read_regular(path, MAX_FILE_BYTES).decode()
     except (OSError, ValueError) as error:
-        raise ScheduleError(f"{where}: cannot be read as a schedule file: {told(error)}") from error
+        raise ScheduleError(
+            f"{where}: cannot be read as a schedule file: {sanitize(error)}"
+        ) from error
     return parse(text, where)
 
 
@@ -201,7 +203,7 @@ def parse(text: str, where: str = "schedule") -> Schedule:
     version = data.pop("keepstep", None)
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise ScheduleError(
-            f"{where}: `keepstep` is {shown(version)}, this version reads {FORMAT_VERSION}: "
+            f"{where}: `keepstep` is {quote(version)}, this version reads {FORMAT_VERSION}: "
             "write `keepstep: 1`, or update keepstep"
         )
     try:
@@ -233,7 +235,7 @@ def _letters(text: str, where: str, prune: Prune | None) -> tuple[Call, ...]:
     for position, letter in enumerate(c for c in text if not c.isspace()):
         if letter not in LETTERS:
             raise ScheduleError(
-                f"{where}: call {position} is {shown(letter)}, an unknown kind: "
+                f"{where}: call {position} is {quote(letter)}, an unknown kind: "
                 "use F (full), s (shallow) or . (skip)"
             )
         kind: Kind = LETTERS[letter]  # type: ignore[assignment]
@@ -284,5 +286,5 @@ def _check(schedule: Schedule, where: str) -> None:
 def _first(error: ValidationError) -> str:
     """The first complaint of pydantic as `field: what; found …`."""
     first = error.errors()[0]
-    place = ".".join(bare(str(part)) for part in first["loc"]) or "schedule"
-    return f"`{place}`: {first['msg']}; found {shown(first.get('input'))}"
+    place = ".".join(escape(str(part)) for part in first["loc"]) or "schedule"
+    return f"`{place}`: {first['msg']}; found {quote(first.get('input'))}"

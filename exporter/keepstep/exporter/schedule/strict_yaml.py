@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from keepstep.runtime.wording import bare, shown, told
+from keepstep.runtime.quoting import escape, quote, sanitize
 
 from ..errors import ScheduleError
 
@@ -52,9 +52,9 @@ def read_yaml(text: str, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        raise ScheduleError(f"{where}: not valid YAML{place}: {told(error.problem)}") from error
+        raise ScheduleError(f"{where}: not valid YAML{place}: {sanitize(error.problem)}") from error
     except yaml.YAMLError as error:  # of its reader: a character that no YAML has
-        raise ScheduleError(f"{where}: not valid YAML: {told(error)}") from error
+        raise ScheduleError(f"{where}: not valid YAML: {sanitize(error)}") from error
     finally:
         if loader is not None:
             loader.dispose()
@@ -108,7 +108,7 @@ class _Reader:
             ]
         kind = node.tag.removeprefix(_TAG)
         if not isinstance(node, yaml.ScalarNode) or kind not in _SCALARS:
-            what = _OTHERS.get(kind) or f"a value with the tag {shown(node.tag)}"
+            what = _OTHERS.get(kind) or f"a value with the tag {quote(node.tag)}"
             _refuse(node, f"found {what}; expected a text, a number, a list or a mapping", place)
         return self._scalar(node, kind, place)
 
@@ -117,8 +117,8 @@ class _Reader:
         for key_node, value_node in node.value:
             key = _key(key_node, place)
             if key in found:
-                _refuse(key_node, f"the key {shown(key)} appears twice: keep one", place)
-            inner = f"{place}.{bare(key)}" if place else bare(key)
+                _refuse(key_node, f"the key {quote(key)} appears twice: keep one", place)
+            inner = f"{place}.{escape(key)}" if place else escape(key)
             found[key] = self.value(value_node, inner, depth + 1)
         return found
 
@@ -129,7 +129,7 @@ class _Reader:
         try:
             value = self._loader.construct_object(node)
         except (ValueError, KeyError) as error:  # a tag that its text does not fit: !!int x
-            what = f"{shown(node.value)} is no {kind}"
+            what = f"{quote(node.value)} is no {kind}"
             raise _RefusedError(_at(node, what, place)) from error
         if isinstance(value, float) and not math.isfinite(value):
             _refuse(node, f"found {value}, expected a finite number", place)
@@ -140,7 +140,7 @@ def _key(node: yaml.Node, place: str) -> str:
     """A key of a mapping, which is a text."""
     if not isinstance(node, yaml.ScalarNode) or node.tag != f"{_TAG}str":
         kind = node.tag.removeprefix(_TAG)
-        what = _OTHERS.get(kind) or _COLLECTIONS.get(kind) or f"{shown(node.value)}, no text"
+        what = _OTHERS.get(kind) or _COLLECTIONS.get(kind) or f"{quote(node.value)}, no text"
         _refuse(node, f"a key is {what}; expected a name as a key", place)
     return str(node.value)
 

@@ -1,12 +1,13 @@
-"""A draft folder takes the place of a bundle: at once, so that its name means a whole bundle.
+"""A staging folder takes the place of a bundle: at once, so that its name means a whole bundle.
 
 That is true of the name. Who has opened the old bundle and reads on is told by `Bundle`, which is
 a snapshot, that it is gone; and where two names cannot be swapped at once there is, for a moment,
 no bundle.
 
-The draft is made beside its place, in a working folder `.NAME.xxxxxxxx`. Where two names cannot be
-swapped at once, an old bundle is moved into that folder first. If the draft then does not get to
-its place, the old bundle is put back; by the next export, if the process was killed.
+The staging folder is made beside its place, in a working folder `.NAME.xxxxxxxx`. Where two names
+cannot be swapped at once, an old bundle is moved into the working folder first. If the staging
+folder then does not get to its place, the old bundle is put back; by the next export, if the
+process was killed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ MANIFEST_FILE = "bundle.json"
 _OLD = "old"  # in a working folder: the bundle that was at OUT
 
 
-def check_target(out: Path) -> None:
+def check_bundle_target(out: Path) -> None:
     """Refuse what is there and no old bundle, or no place to write, before any work is done."""
     try:
         taken = out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _is_bundle(out)))
@@ -48,11 +49,11 @@ def check_target(out: Path) -> None:
 
 
 def place_bundle(out: Path, fill: Callable[[Path], None]) -> Bundle:
-    """Let `fill` write a bundle into a draft folder, which then takes the place of `out`.
+    """Let `fill` write a bundle into a staging folder, which then takes the place of `out`.
 
     Raises `ExportError`; `out` is then as it was.
     """
-    check_target(out)
+    check_bundle_target(out)
     prefix = f".{out.name}."
 
     def put_back(folder: Path) -> None:
@@ -64,12 +65,12 @@ def place_bundle(out: Path, fill: Callable[[Path], None]) -> Bundle:
         out.parent.mkdir(parents=True, exist_ok=True)
         remove_dead(out.parent, prefix, salvage=put_back)
         with working_folder(out.parent, prefix, salvage=put_back) as folder:
-            draft = folder / "bundle"
-            draft.mkdir()
-            fill(draft)
-            Bundle.open(draft, verify_hashes=False)  # what we write, we can read
-            sync_tree(draft)
-            _replace(draft, out, folder / _OLD)
+            staging = folder / "bundle"
+            staging.mkdir()
+            fill(staging)
+            Bundle.open(staging, verify_hashes=False)  # what we write, we can read
+            sync_tree(staging)
+            _replace(staging, out, folder / _OLD)
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         way_out = "free some space" if full else "choose another place"
@@ -80,12 +81,12 @@ def place_bundle(out: Path, fill: Callable[[Path], None]) -> Bundle:
     return Bundle.open(out, verify_hashes=False)
 
 
-def _replace(draft: Path, out: Path, aside: Path) -> None:
-    """Put `draft` in the place of `out`; an old bundle is then in the draft's place, or `aside`."""
-    if not (out.exists() and exchange(draft, out)):
+def _replace(staging: Path, out: Path, aside: Path) -> None:
+    """Put `staging` in the place of `out`; an old bundle is then where that was, or `aside`."""
+    if not (out.exists() and exchange(staging, out)):
         if out.exists():
             out.rename(aside)
-        draft.rename(out)
+        staging.rename(out)
     sync(out.parent)
 
 

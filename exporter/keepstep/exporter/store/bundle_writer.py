@@ -17,13 +17,13 @@ from keepstep.runtime.format.plan import FileEntry, Manifest, Plan, Tokenizer
 from keepstep.runtime.format.plan_text import manifest_to_json, plan_to_json
 
 from ..errors import ExportError
-from .bundle_place import MANIFEST_FILE, check_target, place_bundle
+from .bundle_place import MANIFEST_FILE, check_bundle_target, place_bundle
 from .cache_entry import Blob, sha256_of
 
 __all__ = [
     "WEIGHTS_FILE",
     "BundleContent",
-    "check_target",
+    "check_bundle_target",
     "constants_path",
     "restore_bundle",
     "save_arrays",
@@ -70,16 +70,16 @@ def write_bundle(
     `check` is given the bundle before that, and may refuse it with an `ExportError`.
     """
 
-    def fill(draft: Path) -> None:
-        _write_content(content, draft)
-        check(Bundle.open(draft, verify_hashes=False))
+    def fill(staging: Path) -> None:
+        _write_content(content, staging)
+        check(Bundle.open(staging, verify_hashes=False))
 
     return place_bundle(out, fill)
 
 
 def restore_bundle(files: Mapping[str, Blob], out: Path) -> Bundle:
     """Make a bundle of finished files alone, `bundle.json` among them, replacing an older one."""
-    return place_bundle(out, lambda draft: _place_files(files, draft))
+    return place_bundle(out, lambda staging: _place_files(files, staging))
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -93,16 +93,16 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         raise
 
 
-def _write_content(content: BundleContent, draft: Path) -> None:
+def _write_content(content: BundleContent, staging: Path) -> None:
     for name, plan in content.plans.items():
-        _write(draft / f"plans/{name}.json", plan_to_json(plan).encode())
-        _save(draft / constants_path(name), content.constants[name])
+        _write(staging / f"plans/{name}.json", plan_to_json(plan).encode())
+        _save(staging / constants_path(name), content.constants[name])
         if name in content.golden:
-            _save(draft / f"golden/{name}.safetensors", content.golden[name])
+            _save(staging / f"golden/{name}.safetensors", content.golden[name])
     for path, data in content.texts.items():
-        _write(draft / path, data)
-    entries = _entries(draft)
-    _place_files(content.files, draft)
+        _write(staging / path, data)
+    entries = _entries(staging)
+    _place_files(content.files, staging)
     entries |= {path: FileEntry(b.bytes, b.sha256) for path, b in content.files.items()}
     manifest = Manifest(
         producer=f"keepstep {__version__}",
@@ -111,7 +111,7 @@ def _write_content(content: BundleContent, draft: Path) -> None:
         files=dict(sorted(entries.items())),
         tokenizers=content.tokenizers,
     )
-    _write(draft / MANIFEST_FILE, manifest_to_json(manifest).encode())
+    _write(staging / MANIFEST_FILE, manifest_to_json(manifest).encode())
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -127,9 +127,9 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     path.chmod(mode)  # safetensors writes for the owner alone, whatever the umask
 
 
-def _place_files(files: Mapping[str, Blob], draft: Path) -> None:
+def _place_files(files: Mapping[str, Blob], staging: Path) -> None:
     for path, blob in files.items():
-        place = draft / path
+        place = staging / path
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
             _link_or_copy(place, blob.path)
@@ -157,10 +157,10 @@ def _link_or_copy(place: Path, finished: Path) -> None:
     shutil.copyfile(finished, place)
 
 
-def _entries(draft: Path) -> dict[str, FileEntry]:
+def _entries(staging: Path) -> dict[str, FileEntry]:
     """Size and SHA-256 of every file written so far."""
     return {
-        path.relative_to(draft).as_posix(): FileEntry(path.stat().st_size, sha256_of(path))
-        for path in draft.rglob("*")
+        path.relative_to(staging).as_posix(): FileEntry(path.stat().st_size, sha256_of(path))
+        for path in staging.rglob("*")
         if path.is_file()
     }

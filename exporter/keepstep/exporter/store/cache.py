@@ -114,11 +114,11 @@ class Cache:
         with self._reported(), self.scratch() as work:
             blobs = {name: self._store(content, work) for name, content in files.items()}
             entry = Entry(kind, key, blobs, dict(about))
-            draft = work / "entry"
-            draft.write_bytes(text_of(entry))
-            sync(draft)
+            part = work / "entry"
+            part.write_bytes(text_of(entry))
+            sync(part)
             with self._changing():
-                _move(draft, path)
+                _move(part, path)
         return entry
 
     def made(
@@ -207,19 +207,19 @@ class Cache:
         if isinstance(content, Path):
             if not content.is_relative_to(self._tmp):
                 raise ValueError(f"{content} is not in a scratch folder of {self.folder}")
-            draft = content
+            part = content
         else:
-            draft = work / "object"
-            draft.write_bytes(content)
-        digest = sha256_of(draft)
-        blob = Blob(self._object_path(digest), draft.stat().st_size, digest)
-        draft.chmod(new_file_mode(work) & 0o444)
-        sync(draft)
+            part = work / "object"
+            part.write_bytes(content)
+        digest = sha256_of(part)
+        blob = Blob(self._object_path(digest), part.stat().st_size, digest)
+        part.chmod(new_file_mode(work) & 0o444)
+        sync(part)
         with self._changing():
             if blob.is_whole():  # keep it: bundles may share its bytes on the disk
-                draft.unlink()
+                part.unlink()
             else:
-                _move(draft, blob.path)
+                _move(part, blob.path)
         return blob
 
     def _drop_damaged(self, kind: str, key: str) -> None:
@@ -297,10 +297,10 @@ def _stat(path: Path) -> os.stat_result | None:
         return None
 
 
-def _move(draft: Path, place: Path) -> None:
+def _move(part: Path, place: Path) -> None:
     """Rename a finished file to its place, whatever lies there, for good."""
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.is_dir():
         shutil.rmtree(place)
-    draft.replace(place)
+    part.replace(place)
     sync(place.parent)

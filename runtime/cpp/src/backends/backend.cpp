@@ -4,7 +4,7 @@
 
 #include "clock.h"
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 
@@ -49,10 +49,10 @@ std::vector<std::string> engine_paths(const BundleFolder& bundle, const Plan& pl
     for (const auto& [name, stage] : plan.stages) {
         const std::string* path = stage.engines.find(kind);
         if (path == nullptr) {
-            throw_backend_error("bundle " + bare(bundle.path()) + ", plan " + shown(plan.name) +
-                                ": stage " + shown(name) + " has no engine for " + bare(kind) +
-                                ", but for " + listed(stage.engines.names()) +
-                                "; export again with --backend " + bare(kind) +
+            throw_backend_error("bundle " + escape(bundle.path()) + ", plan " + quote(plan.name) +
+                                ": stage " + quote(name) + " has no engine for " + escape(kind) +
+                                ", but for " + quote_names(stage.engines.names()) +
+                                "; export again with --backend " + escape(kind) +
                                 ", or play with one of those");
         }
         paths.push_back(*path);

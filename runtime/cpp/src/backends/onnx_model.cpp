@@ -6,7 +6,7 @@
 
 #include "backends/onnx_messages.h"
 #include "backends/onnx_wire.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -26,7 +26,7 @@ std::string name_of(std::string_view bytes) {
                         std::to_string(longest_name) + " at most"};
     }
     if (!std::all_of(bytes.begin(), bytes.end(), [](char c) { return c >= ' ' && c <= '~'; })) {
-        throw OnnxFault{"the name " + shown(bytes) + " has more than letters of ASCII"};
+        throw OnnxFault{"the name " + quote(bytes) + " has more than letters of ASCII"};
     }
     return std::string(bytes);
 }
@@ -92,7 +92,7 @@ Tensor tensor_of(std::string_view message) {
                 });
                 const bool known = key == "location" || key == "offset" || key == "length";
                 if (!known || !entries.emplace(key, value).second) {
-                    throw OnnxFault{"a tensor in another file has its " + shown(key) +
+                    throw OnnxFault{"a tensor in another file has its " + quote(key) +
                                     ", which no engine of ours has, or twice"};
                 }
             }
@@ -106,7 +106,7 @@ Tensor tensor_of(std::string_view message) {
     const std::size_t bytes = raw ? raw->size() : 0;
     const auto expected = static_cast<std::uint64_t>(bytes_of(tensor.type));
     if (location != 0 || !entries.empty() || bytes != expected) {
-        throw OnnxFault{"the tensor " + shown(tensor.name) + " is " + type_text(tensor.type) +
+        throw OnnxFault{"the tensor " + quote(tensor.name) + " is " + type_text(tensor.type) +
                         ", " + std::to_string(expected) + " bytes, and has " +
                         std::to_string(bytes) + " bytes of raw data"};
     }
@@ -150,12 +150,12 @@ Type tensor_type_of(const std::string& name, std::string_view message) {
         if (field.number == 1) element = field.value;
         if (field.number == 2) shape = field.bytes;
     });
-    if (!shape) throw OnnxFault{"the tensor " + shown(name) + " has no shape"};
+    if (!shape) throw OnnxFault{"the tensor " + quote(name) + " has no shape"};
     std::vector<std::uint64_t> axes;
     read_fields(shape_kind, *shape, [&](const Field& dim) {
         std::optional<std::uint64_t> size;
         read_fields(axis_kind, dim.bytes, [&](const Field& field) { size = field.value; });
-        if (!size) throw OnnxFault{"an axis of the tensor " + shown(name) + " has no fixed size"};
+        if (!size) throw OnnxFault{"an axis of the tensor " + quote(name) + " has no fixed size"};
         axes.push_back(*size);
     });
     return type_of(element, axes);
@@ -169,18 +169,18 @@ void add_typed(OnnxModel::Types& types, const char* what, std::string_view messa
         if (field.number == 2) type = field.bytes;
     });
     if (!types.emplace(name, tensor_type_of(name, type)).second) {
-        throw OnnxFault{std::string("the ") + what + " " + shown(name) + " comes twice"};
+        throw OnnxFault{std::string("the ") + what + " " + quote(name) + " comes twice"};
     }
 }
 
 void add_initializer(OnnxModel& model, std::string_view message) {
     Tensor tensor = tensor_of(message);
     if (model.constants.count(tensor.name) + model.handed_over.count(tensor.name) != 0) {
-        throw OnnxFault{"the initializer " + shown(tensor.name) + " comes twice"};
+        throw OnnxFault{"the initializer " + quote(tensor.name) + " comes twice"};
     }
     if (tensor.location && *tensor.location != handed_over_file) {
-        throw OnnxFault{"the initializer " + shown(tensor.name) + " is in another file, " +
-                        shown(*tensor.location) + ", which is read by no engine of ours"};
+        throw OnnxFault{"the initializer " + quote(tensor.name) + " is in another file, " +
+                        quote(*tensor.location) + ", which is read by no engine of ours"};
     }
     auto& types = tensor.location ? model.handed_over : model.constants;
     types.emplace(std::move(tensor.name), std::move(tensor.type));
@@ -242,7 +242,7 @@ void add_opset(OnnxModel& model, std::string_view message) {
         if (field.number == 2) version = field.value;
     });
     if (!model.opsets.emplace(domain, version).second) {
-        throw OnnxFault{"the operators of " + shown(domain) + " are imported twice"};
+        throw OnnxFault{"the operators of " + quote(domain) + " are imported twice"};
     }
 }
 

@@ -10,7 +10,7 @@
 #include "backends/onnx_model.h"
 #include "backends/onnx_operators.h"
 #include "backends/onnx_wire.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -40,7 +40,7 @@ std::int64_t size_of(const Type& type) {
 void check_opsets(const std::map<std::string, std::uint64_t>& opsets) {
     for (const auto& [domain, version] : opsets) {
         if (std::find(domains.begin(), domains.end(), domain) == domains.end()) {
-            throw OnnxFault{"operators of " + shown(domain) + " are imported, which no engine has"};
+            throw OnnxFault{"operators of " + quote(domain) + " are imported, which no engine has"};
         }
         if (domain.empty() && version < oldest_opset) {
             throw OnnxFault{"opset " + std::to_string(version) + ", expected " +
@@ -50,12 +50,12 @@ void check_opsets(const std::map<std::string, std::uint64_t>& opsets) {
     if (opsets.count("") == 0) throw OnnxFault{"no opset is imported"};
 }
 
-Types sorted(const Named<Type>& tensors) { return {tensors.begin(), tensors.end()}; }
+Types sorted(const OrderedMap<Type>& tensors) { return {tensors.begin(), tensors.end()}; }
 
 std::string names_of(const Types& tensors) {
     std::vector<std::string> names;
     for (const auto& [name, _] : tensors) names.push_back(name);
-    return listed(names);
+    return quote_names(names);
 }
 
 void check_types(const char* what, const Types& found, const Types& expected) {
@@ -67,7 +67,7 @@ void check_types(const char* what, const Types& found, const Types& expected) {
     for (const auto& [name, type] : expected) {
         const Type& has = found.at(name);
         if (has == type) continue;
-        throw OnnxFault{std::string(what) + "." + bare(name) + ": the plan has " +
+        throw OnnxFault{std::string(what) + "." + escape(name) + ": the plan has " +
                         type_text(type) + ", the engine " + type_text(has)};
     }
 }
@@ -97,7 +97,7 @@ class Walk {
         for (const OnnxNode& node : model_.nodes) visit(node);
         for (const auto& [name, _] : model_.outputs) {
             if (types_.count(name) == 0) {
-                throw OnnxFault{"the output " + shown(name) + " is given by no node"};
+                throw OnnxFault{"the output " + quote(name) + " is given by no node"};
             }
         }
     }
@@ -105,16 +105,16 @@ class Walk {
   private:
     void declare(const std::string& name, const Type& type) {
         if (name.empty() || !types_.emplace(name, type).second) {
-            throw OnnxFault{"the tensor " + shown(name) + " is given twice, or has no name"};
+            throw OnnxFault{"the tensor " + quote(name) + " is given twice, or has no name"};
         }
         const auto declared = model_.within.find(name);
         if (declared != model_.within.end() && declared->second != type) {
-            throw OnnxFault{"the tensor " + shown(name) + " is declared as another one"};
+            throw OnnxFault{"the tensor " + quote(name) + " is declared as another one"};
         }
     }
 
     void visit(const OnnxNode& node) {
-        const std::string place = bare(node.op) + " node " + shown(node.name);
+        const std::string place = escape(node.op) + " node " + quote(node.name);
         const auto kind = operator_kind(node.op);
         if (!kind) throw OnnxFault{place + ": no engine has this operator"};
         const std::size_t dot = node.op.rfind('.');
@@ -125,13 +125,13 @@ class Walk {
         const std::vector<std::string> made = named(node.outputs, 0);
         for (const std::string& name : given) {
             if (types_.count(name) == 0) {
-                throw OnnxFault{place + ": the input " + shown(name) +
+                throw OnnxFault{place + ": the input " + quote(name) +
                                 " is given by nothing before it"};
             }
         }
         for (const std::string& name : that_say_shapes(node, *kind)) {
             if (numbers_.count(name) == 0) {
-                throw OnnxFault{place + ": the input " + shown(name) +
+                throw OnnxFault{place + ": the input " + quote(name) +
                                 " is no constant of the file"};
             }
         }
@@ -153,18 +153,18 @@ class Walk {
         if (declared == model_.outputs.end()) {
             declared = model_.within.find(name);
             if (declared == model_.within.end()) {
-                throw OnnxFault{place + ": the output " + shown(name) + " has no declared type"};
+                throw OnnxFault{place + ": the output " + quote(name) + " has no declared type"};
             }
         }
         const Type& type = declared->second;
         if (bytes_of(type) > most_) {
-            throw OnnxFault{place + ": the output " + shown(name) + " is " + type_text(type) +
+            throw OnnxFault{place + ": the output " + quote(name) + " is " + type_text(type) +
                             ", " + std::to_string(bytes_of(type)) +
                             " bytes, out of proportion to a stage whose tensors justify " +
                             std::to_string(most_)};
         }
         if (!types_.emplace(name, type).second) {
-            throw OnnxFault{place + ": the output " + shown(name) + " is given before"};
+            throw OnnxFault{place + ": the output " + quote(name) + " is given before"};
         }
     }
 

@@ -4,7 +4,7 @@
 
 #include "constants.h"
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 
@@ -33,7 +33,7 @@ OnnxRuntimeSession::OnnxRuntimeSession(BundleFolder& bundle, const Plan& plan,
     for (std::size_t i = 0; i < plan.calls.size(); ++i) {
         const std::string& stage = plan.calls[i].stage;
         const auto& engine = engines[plan.stages.index_of(stage)];
-        launches_.push_back({"plan " + shown(plan.name) + ": stage " + shown(stage) + " (calls[" +
+        launches_.push_back({"plan " + quote(plan.name) + ": stage " + quote(stage) + " (calls[" +
                                  std::to_string(i) + "])",
                              engine, bound(*engine, plan.stages.at(stage), addresses[i])});
     }

@@ -1,7 +1,7 @@
 #include "backends/onnxruntime_api.h"
 
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 
@@ -22,7 +22,7 @@ std::string ort_title() {
 std::optional<std::string> ort_fault(OrtStatus* status) {
     if (status == nullptr) return std::nullopt;
     const OrtOwned<OrtStatus, &OrtApi::ReleaseStatus> owned(status);
-    return told(ort().GetErrorMessage(status));
+    return sanitize(ort().GetErrorMessage(status));
 }
 
 std::optional<std::string> memory_fault(const std::string& fault) {

@@ -9,7 +9,7 @@
 #include "constants.h"
 #include "error.h"
 #include "memory.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -75,7 +75,7 @@ void add_weights(OrtSessionOptions* options, BundleFolder& bundle, const Plan& p
         const HostBytes mapped = host_bytes(bundle, plan, {value, std::nullopt, 0});
         names.push_back(tensor.c_str());
         owned.push_back(tensor_over(const_cast<std::byte*>(mapped.data),
-                                    plan.values.at(value).type, "weight " + shown(tensor)));
+                                    plan.values.at(value).type, "weight " + quote(tensor)));
         values.push_back(owned.back().get());
     }
     if (names.empty()) return;
@@ -150,8 +150,8 @@ std::shared_ptr<OnnxRuntimeEngine> load_engine(BundleFolder& bundle, const Plan&
                                                const std::string& name, const std::string& path,
                                                int threads) {
     const Stage& stage = plan.stages.at(name);
-    const std::string place = "bundle " + bare(bundle.path()) + ": stage " + shown(name) + " (" +
-                              bare(path) + ")";
+    const std::string place = "bundle " + escape(bundle.path()) + ": stage " + quote(name) + " (" +
+                              escape(path) + ")";
     try {
         return bundle.shared().get<OnnxRuntimeEngine>(
             key_of(plan, stage, path, threads),
@@ -174,12 +174,12 @@ OwnedBinding bound(OnnxRuntimeEngine& engine, const Stage& stage, const CallAddr
     check(ort().CreateIoBinding(engine.session.get(), &made), "a binding");
     OwnedBinding binding(made);
     for (const auto& [tensor, address] : at.reads) {
-        const OwnedValue value = tensor_over(address, stage.inputs.at(tensor), shown(tensor));
-        check(ort().BindInput(made, tensor.c_str(), value.get()), shown(tensor));
+        const OwnedValue value = tensor_over(address, stage.inputs.at(tensor), quote(tensor));
+        check(ort().BindInput(made, tensor.c_str(), value.get()), quote(tensor));
     }
     for (const auto& [tensor, address] : at.writes) {
-        const OwnedValue value = tensor_over(address, stage.outputs.at(tensor), shown(tensor));
-        check(ort().BindOutput(made, tensor.c_str(), value.get()), shown(tensor));
+        const OwnedValue value = tensor_over(address, stage.outputs.at(tensor), quote(tensor));
+        check(ort().BindOutput(made, tensor.c_str(), value.get()), quote(tensor));
     }
     return binding;
 }

@@ -3,7 +3,7 @@
 #include "backends/backend.h"
 #include "backends/null.h"
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 #ifdef KEEPSTEP_ONNXRUNTIME
 #include "backends/onnxruntime.h"
@@ -72,13 +72,13 @@ std::unique_ptr<Session> open_session(BundleFolder& bundle, const Plan& plan,
     const auto found = std::find_if(std::begin(backends), std::end(backends),
                                     [&](const Backend& known) { return backend == known.name; });
     if (found == std::end(backends)) {
-        throw_backend_error("there is no backend " + shown(backend) +
+        throw_backend_error("there is no backend " + quote(backend) +
                             did_you_mean(backend, backend_names()) +
-                            "; this build has: " + listed(backend_names()));
+                            "; this build has: " + quote_names(backend_names()));
     }
     if (found->open == nullptr) {
-        throw_backend_error("backend " + shown(backend) +
-                            " is not in this build, which has: " + listed(backend_names()) +
+        throw_backend_error("backend " + quote(backend) +
+                            " is not in this build, which has: " + quote_names(backend_names()) +
                             "; " + found->way);
     }
     return found->open(bundle, plan, options);

@@ -7,7 +7,7 @@
 
 #include "error.h"
 #include "memory.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -27,9 +27,9 @@ Gpu gpu_at_hand() {
         for (const std::string& name : backend_names()) {
             if (name != backend) others.push_back(name);
         }
-        error.message += "; backend " + shown(backend) +
+        error.message += "; backend " + quote(backend) +
                          " needs an NVIDIA GPU and its driver, and this build also has: " +
-                         listed(others);
+                         quote_names(others);
         throw;
     }
 }
@@ -60,7 +60,7 @@ void set_addresses(nvinfer1::IExecutionContext& context, const Addresses& addres
                    const std::string& place) {
     for (const auto& [tensor, address] : addresses) {
         if (context.setTensorAddress(tensor.c_str(), address)) continue;
-        throw_backend_error(place + ": " + shown(tensor) +
+        throw_backend_error(place + ": " + quote(tensor) +
                             " cannot be bound; export the bundle again");
     }
 }
@@ -70,7 +70,7 @@ Launcher launcher_of(BundleFolder& bundle, const Plan& plan, std::size_t index,
                      const std::string& path, const Gpu& gpu) {
     const auto& [name, stage] = plan.stages[index];
     const std::string place =
-        "bundle " + bare(bundle.path()) + ": stage " + shown(name) + " (" + bare(path) + ")";
+        "bundle " + escape(bundle.path()) + ": stage " + quote(name) + " (" + escape(path) + ")";
     const std::string key = std::string(backend) + " " + std::to_string(gpu.index) + ": engine " +
                             bundle.manifest().files.at(path).sha256;
     auto engine = bundle.shared().get<Engine>(

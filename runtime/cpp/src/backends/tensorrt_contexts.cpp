@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "kept_file.h"
+#include "kernel_cache_file.h"
 
 namespace keepstep::internal {
 namespace {

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "error.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -130,23 +130,23 @@ Engine::Engine(const std::byte* data, std::size_t size, const Gpu& gpu, std::str
 
 void Engine::check_interface(const Plan& plan, const Stage& stage,
                              const std::string& place) const {
-    Named<Type> inputs;
-    Named<Type> outputs;
+    OrderedMap<Type> inputs;
+    OrderedMap<Type> outputs;
     for (std::int32_t i = 0; i < engine_->getNbIOTensors(); ++i) {
         const char* name = engine_->getIOTensorName(i);
         if (engine_->getTensorLocation(name) != nvinfer1::TensorLocation::kDEVICE) {
-            throw_backend_error(place + ": wants " + shown(name) +
+            throw_backend_error(place + ": wants " + quote(name) +
                                 " in host memory; export the bundle again");
         }
         const bool is_input = engine_->getTensorIOMode(name) == nvinfer1::TensorIOMode::kINPUT;
         (is_input ? inputs : outputs).add(name, type_of(*engine_, name));
     }
-    Named<Type> bound = stage.inputs;
+    OrderedMap<Type> bound = stage.inputs;
     for (const auto& [tensor, value] : stage.weights) {
         bound.add(tensor, plan.values.at(value).type);
     }
-    const auto compare = [&](const char* what, const Named<Type>& expected,
-                             const Named<Type>& found) {
+    const auto compare = [&](const char* what, const OrderedMap<Type>& expected,
+                             const OrderedMap<Type>& found) {
         const std::string fault = interface_fault(expected, found);
         if (fault.empty()) return;
         throw_backend_error(place + ": " + what + ": " + fault + "; export the bundle again");

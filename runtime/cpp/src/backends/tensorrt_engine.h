@@ -10,7 +10,7 @@
 
 #include "backends/cuda.h"
 #include "backends/tensorrt_contexts.h"
-#include "backends/tensorrt_words.h"
+#include "backends/tensorrt_diagnostics.h"
 #include "plan.h"
 
 namespace keepstep::internal {

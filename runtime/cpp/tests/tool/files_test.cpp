@@ -69,23 +69,23 @@ TEST_CASE("a file of no tensors is a file") {
     CHECK(Safetensors::open(path)->tensors().empty());
 }
 
-TEST_CASE("drafts are seen in their places together, or not at all") {
+TEST_CASE("parts are seen in their places together, or not at all") {
     const TemporaryFolder folder;
     const fs::path one = folder.path() / "one";
     const fs::path other = folder.path() / "other";
     write(one, "before");
     {
-        tool::Drafts drafts;
-        drafts.write(one.string(), "after");
-        drafts.write(other.string(), "new");
+        tool::PartFiles parts;
+        parts.write(one.string(), "after");
+        parts.write(other.string(), "new");
         CHECK(read(one) == "before");
         CHECK_FALSE(fs::exists(other));
     }
     CHECK(files_in(folder.path()) == 1);
-    tool::Drafts drafts;
-    drafts.write(one.string(), "after");
-    drafts.write(other.string(), "new");
-    drafts.publish();
+    tool::PartFiles parts;
+    parts.write(one.string(), "after");
+    parts.write(other.string(), "new");
+    parts.publish();
     CHECK(read(one) == "after");
     CHECK(read(other) == "new");
     CHECK(files_in(folder.path()) == 2);
@@ -98,9 +98,9 @@ TEST_CASE("what cannot be written leaves nothing behind, and says why") {
     const std::string taken = (folder.path() / "taken").string();
     const auto refusal = [](const std::string& path) {
         return failure([&] {
-            tool::Drafts drafts;
-            drafts.write(path, "x");
-            drafts.publish();
+            tool::PartFiles parts;
+            parts.write(path, "x");
+            parts.publish();
         });
     };
     CHECK(contains(refusal(missing), missing + ": cannot be written: "));
@@ -118,8 +118,8 @@ TEST_CASE("a file that cannot be finished is told and leaves nothing") {
     for (const std::size_t size : {10, 100'000}) {  // fails when closed, and when written
         REQUIRE(setrlimit(RLIMIT_FSIZE, &five) == 0);
         const std::string message = failure([&] {
-            tool::Drafts drafts;
-            drafts.write((folder.path() / "x").string(), std::string(size, 'x'));
+            tool::PartFiles parts;
+            parts.write((folder.path() / "x").string(), std::string(size, 'x'));
         });
         REQUIRE(setrlimit(RLIMIT_FSIZE, &usual) == 0);
         CHECK(contains(message, "x: cannot be written: File too large"));

@@ -20,7 +20,7 @@ from keepstep.runtime.format.plan import Plan
 from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.memory.constants import ConstantPart, constant_parts, host_array
 from keepstep.runtime.memory.inputs import device_fault
-from keepstep.runtime.wording import shown, told
+from keepstep.runtime.quoting import quote, sanitize
 
 
 class DeviceArray(DeviceMemory):
@@ -92,13 +92,13 @@ class DeviceValues:
             found, shape, strides = view.dtype, tuple(view.shape), view.strides
         except Exception as error:  # the other library's as well
             raise InputError(
-                f"input {shown(name)}: cannot be taken by DLPack: {told(error)}"
+                f"input {quote(name)}: cannot be taken by DLPack: {sanitize(error)}"
             ) from error
         fault = device_fault(str(found), shape, strides, type_)
         if fault is None and view.device_id != 0:
             fault = f"lies on GPU {view.device_id}, and GPU 0 plays"
         if fault:
-            raise InputError(f"input {shown(name)}: expected {type_text(type_)}, but it {fault}")
+            raise InputError(f"input {quote(name)}: expected {type_text(type_)}, but it {fault}")
         self._stream.copy(self._address(name), view.ptr, type_.bytes)
         self._stream.wait()  # the caller may free it now
 

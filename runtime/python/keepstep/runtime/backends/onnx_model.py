@@ -15,7 +15,7 @@ from math import prod
 from keepstep.runtime.backends.onnx_wire import Message, OnnxError
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 HANDED_OVER = "weights-are-handed-over"  # the "file" of weights that come with the session
 MOST_NODES = 2**14  # SDXL's network has 3,811; loading takes the square of it
@@ -133,7 +133,7 @@ class _Reader:
             fields = _OPSET.read(self._data, span)
             domain = self._name(fields.get("domain", (0, 0)))
             if domain in self.model.opsets:
-                raise OnnxError(f"the operators of {shown(domain)} are imported twice")
+                raise OnnxError(f"the operators of {quote(domain)} are imported twice")
             self.model.opsets[domain] = fields.get("version", 0)
 
     def graph(self, span: Span) -> None:
@@ -194,14 +194,14 @@ class _Reader:
     def _initializer(self, span: Span) -> None:
         name, type_, location = self._tensor(span)
         if name in self.model.constants or name in self.model.handed_over:
-            raise OnnxError(f"the initializer {shown(name)} comes twice")
+            raise OnnxError(f"the initializer {quote(name)} comes twice")
         if location is None:
             self.model.constants[name] = type_
         elif location == HANDED_OVER:
             self.model.handed_over[name] = type_
         else:
             raise OnnxError(
-                f"the initializer {shown(name)} is in another file, {shown(location)}, which is "
+                f"the initializer {quote(name)} is in another file, {quote(location)}, which is "
                 "read by no engine of ours"
             )
 
@@ -214,7 +214,7 @@ class _Reader:
         for key, value in map(self._entry, fields["external_data"]):
             if key not in _ENTRIES or key in entries:
                 raise OnnxError(
-                    f"a tensor in another file has its {shown(key)}, which no engine of ours has, "
+                    f"a tensor in another file has its {quote(key)}, which no engine of ours has, "
                     "or twice"
                 )
             entries[key] = value
@@ -224,7 +224,7 @@ class _Reader:
         begin, end = fields.get("raw_data", (0, 0))
         if location or entries or end - begin != type_.bytes:
             raise OnnxError(
-                f"the tensor {shown(name)} is {type_text(type_)}, {type_.bytes} bytes, and has "
+                f"the tensor {quote(name)} is {type_text(type_)}, {type_.bytes} bytes, and has "
                 f"{end - begin} bytes of raw data"
             )
         return name, type_, None
@@ -237,7 +237,7 @@ class _Reader:
         fields = _VALUE.read(self._data, span)
         name = self._name(fields.get("name", (0, 0)))
         if name in types:
-            raise OnnxError(f"the {what} {shown(name)} comes twice")
+            raise OnnxError(f"the {what} {quote(name)} comes twice")
         begin, end = fields.get("type", (0, 0))
         text = self._data[begin:end]
         if text not in self._types:
@@ -248,10 +248,10 @@ class _Reader:
         tensor = _TYPE.read(self._data, span).get("tensor_type", (0, 0))
         fields = _TENSOR_TYPE.read(self._data, tensor)
         if "shape" not in fields:
-            raise OnnxError(f"the tensor {shown(name)} has no shape")
+            raise OnnxError(f"the tensor {quote(name)} has no shape")
         axes = [_AXIS.read(self._data, s) for s in _SHAPE.read(self._data, fields["shape"])["dim"]]
         if not all(axes):
-            raise OnnxError(f"an axis of the tensor {shown(name)} has no fixed size")
+            raise OnnxError(f"an axis of the tensor {quote(name)} has no fixed size")
         return _type(fields.get("elem_type", 0), [axis["dim_value"] for axis in axes])
 
     def _name(self, span: Span) -> str:
@@ -260,7 +260,7 @@ class _Reader:
             raise OnnxError(f"a name of {len(raw)} bytes, expected {_LONGEST_NAME} at most")
         text = raw.decode("latin-1")
         if not (text.isascii() and text.isprintable()):
-            raise OnnxError(f"the name {shown(text)} has more than letters of ASCII")
+            raise OnnxError(f"the name {quote(text)} has more than letters of ASCII")
         return text
 
 

@@ -24,7 +24,7 @@ from keepstep.runtime.backends.onnx_operators import (
 from keepstep.runtime.backends.onnx_wire import OnnxError
 from keepstep.runtime.format.plan import Stage, TensorType
 from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.quoting import quote, quote_names
 
 OLDEST_OPSET = 20  # which the exporter writes; before 18 some shapes came another way
 _DOMAINS = ("", "com.microsoft")
@@ -55,7 +55,7 @@ def check_onnx(data: bytes, stage: Stage, weights: Mapping[str, TensorType]) -> 
 def _check_opsets(opsets: Mapping[str, int]) -> None:
     for domain, version in opsets.items():
         if domain not in _DOMAINS:
-            raise OnnxError(f"operators of {shown(domain)} are imported, which no engine has")
+            raise OnnxError(f"operators of {quote(domain)} are imported, which no engine has")
         if not domain and version < OLDEST_OPSET:
             raise OnnxError(f"opset {version}, expected {OLDEST_OPSET} or later")
     if "" not in opsets:
@@ -67,8 +67,8 @@ def _check_types(
 ) -> None:
     if found.keys() != expected.keys():
         raise OnnxError(
-            f"the plan's {what} are {listed(sorted(expected))}, the engine's "
-            f"{listed(sorted(found))}"
+            f"the plan's {what} are {quote_names(sorted(expected))}, the engine's "
+            f"{quote_names(sorted(found))}"
         )
     for name, type_ in expected.items():
         if found[name] != type_:
@@ -84,9 +84,9 @@ def _declared(model: OnnxModel) -> dict[str, TensorType]:
     for tensors in (model.inputs, model.constants, model.handed_over):
         for name, type_ in tensors.items():
             if not name or name in types:
-                raise OnnxError(f"the tensor {shown(name)} is given twice, or has no name")
+                raise OnnxError(f"the tensor {quote(name)} is given twice, or has no name")
             if model.within.get(name, type_) != type_:
-                raise OnnxError(f"the tensor {shown(name)} is declared as another one")
+                raise OnnxError(f"the tensor {quote(name)} is declared as another one")
             types[name] = type_
     return types
 
@@ -100,17 +100,17 @@ def _check_nodes(model: OnnxModel, types: dict[str, TensorType], most: int) -> N
     constant = numbers | model.handed_over.keys()  # or follow from what is
     folded, multiplied = -4 * sum(types[name].size for name in constant), 0
     for node in model.nodes:
-        place = f"{node.operator} node {shown(node.name)}"
+        place = f"{node.operator} node {quote(node.name)}"
         if node.operator not in OPERATORS:
             raise OnnxError(f"{place}: no engine has this operator")
         if node.operator.rpartition(".")[0] not in model.opsets:
             raise OnnxError(f"{place}: the operators of its domain are not imported")
         given = [name for name in node.inputs if name]
         if missing := [name for name in given if name not in types]:
-            raise OnnxError(f"{place}: the input {shown(missing[0])} is given by nothing before it")
+            raise OnnxError(f"{place}: the input {quote(missing[0])} is given by nothing before it")
         for name in _that_say_shapes(node):
             if name not in numbers:
-                raise OnnxError(f"{place}: the input {shown(name)} is no constant of the file")
+                raise OnnxError(f"{place}: the input {quote(name)} is no constant of the file")
         made = [name for name in node.outputs if name]
         for name in made:
             types[name] = _type_of(place, name, model, types, most)
@@ -123,7 +123,7 @@ def _check_nodes(model: OnnxModel, types: dict[str, TensorType], most: int) -> N
             if folded > _MOST_FOLDED or multiplied > _MOST_MULTIPLIED:
                 raise OnnxError(f"{place}: what constants alone give is out of all proportion")
     if missing := [name for name in model.outputs if name not in types]:
-        raise OnnxError(f"the output {shown(missing[0])} is given by no node")
+        raise OnnxError(f"the output {quote(missing[0])} is given by no node")
 
 
 def _type_of(
@@ -131,14 +131,14 @@ def _type_of(
 ) -> TensorType:
     """The declared type of what a node gives."""
     if name in before:
-        raise OnnxError(f"{place}: the output {shown(name)} is given before")
+        raise OnnxError(f"{place}: the output {quote(name)} is given before")
     type_ = model.outputs.get(name) or model.within.get(name)
     if type_ is None:
-        raise OnnxError(f"{place}: the output {shown(name)} has no declared type")
+        raise OnnxError(f"{place}: the output {quote(name)} has no declared type")
     if type_.bytes > most:
         raise OnnxError(
-            f"{place}: the output {shown(name)} is {type_text(type_)}, {type_.bytes} bytes, out of "
-            f"proportion to a stage whose tensors justify {most}"
+            f"{place}: the output {quote(name)} is {type_text(type_)}, {type_.bytes} bytes, out "
+            f"of proportion to a stage whose tensors justify {most}"
         )
     return type_
 

@@ -16,7 +16,7 @@ _MOST_AGAIN = 4096  # times; fields of a graph, which come more often, are not r
 
 
 class OnnxError(ValueError):
-    """A file is not the ONNX code of a stage; the text says where it departs."""
+    """A file is not the ONNX code of a stage; the text says where and why."""
 
 
 class Message:

@@ -27,7 +27,7 @@ from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import Plan
 from keepstep.runtime.memory.constants import ConstantPart
-from keepstep.runtime.wording import listed
+from keepstep.runtime.quoting import quote_names
 
 _PROVIDER = "CUDAExecutionProvider"
 
@@ -78,7 +78,7 @@ class OnnxRuntimeCudaSession(CudaSession):
     def check_capturable(self) -> None:
         """A graph repeats nothing that ONNX Runtime does on the CPU."""
         if self._on_cpu:
-            raise BackendError(f"ONNX Runtime has parts of {listed(self._on_cpu)} on the CPU")
+            raise BackendError(f"ONNX Runtime has parts of {quote_names(self._on_cpu)} on the CPU")
 
     def close_engines(self) -> None:
         """Sessions, then what they read."""

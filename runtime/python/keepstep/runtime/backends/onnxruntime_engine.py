@@ -21,7 +21,7 @@ from keepstep.runtime.errors import BackendError, BundleError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import Plan, Stage, TensorType
 from keepstep.runtime.memory.constants import ConstantPart, host_array
-from keepstep.runtime.wording import told
+from keepstep.runtime.quoting import sanitize
 
 ONNX_TYPES = {  # number in onnx.TensorProto.DataType, name in ONNX Runtime
     "float32": (1, "tensor(float)"),
@@ -99,7 +99,7 @@ def load(
         session = ort.InferenceSession(data, options, [(provider, settings)], enable_fallback=0)
     except Exception as error:  # any kind: the binding turns those of C++ into Python's own
         raise BackendError(
-            f"{place} cannot be loaded by ONNX Runtime {ort.__version__}: {told(error)}; "
+            f"{place} cannot be loaded by ONNX Runtime {ort.__version__}: {sanitize(error)}; "
             f"{_memory_fault(error) or 'export the bundle again'}"
         ) from error
     if provider not in session.get_providers():
@@ -151,7 +151,7 @@ def bound(session: Any, stage: Stage, addresses: Mapping[str, int], device: str)
                 bind(tensor, device, 0, element, list(type_.shape), addresses[tensor])
             except ORT_ERRORS as error:
                 raise BackendError(
-                    f"{tensor} cannot be bound on {device}: {told(error)}"
+                    f"{tensor} cannot be bound on {device}: {sanitize(error)}"
                 ) from error
     return binding
 
@@ -161,7 +161,7 @@ def failed(plan: Plan, call: int, error: Exception) -> BackendError:
     fault = _memory_fault(error)
     return BackendError(
         f"plan {plan.name!r}: stage {plan.calls[call].stage!r} (calls[{call}]) failed in "
-        f"ONNX Runtime: {told(error)}{f'; {fault}' if fault else ''}"
+        f"ONNX Runtime: {sanitize(error)}{f'; {fault}' if fault else ''}"
     )
 
 

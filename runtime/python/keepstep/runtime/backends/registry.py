@@ -17,7 +17,7 @@ from keepstep.runtime.backends.session import Backend
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.format.plan import Plan
 from keepstep.runtime.gpu import gpu_fault
-from keepstep.runtime.wording import did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 
 @dataclass(frozen=True)
@@ -119,8 +119,8 @@ def backend(name: str) -> Backend:
     entry = _KNOWN.get(name)
     if entry is None:
         raise BackendError(
-            f"there is no backend {shown(name)}{did_you_mean(str(name), _KNOWN)}; "
-            f"known: {listed(_KNOWN)}; {_would_run()}"
+            f"there is no backend {quote(name)}{did_you_mean(str(name), _KNOWN)}; "
+            f"known: {quote_names(_KNOWN)}; {_would_run()}"
         )
     if fault := _fault(entry):
         raise BackendError(f"backend {name!r} {fault}; {_would_run()}")
@@ -134,7 +134,7 @@ def backend(name: str) -> Backend:
 
 
 def _would_run() -> str:
-    return f"what would run here: {listed(runnable())}"
+    return f"what would run here: {quote_names(runnable())}"
 
 
 def _fault(entry: _Known) -> str | None:

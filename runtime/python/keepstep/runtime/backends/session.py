@@ -18,7 +18,7 @@ from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import Plan
 from keepstep.runtime.memory.inputs import SupportsDLPack
-from keepstep.runtime.wording import listed
+from keepstep.runtime.quoting import quote_names
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def engine_paths(bundle: BundleFolder, plan: Plan, engines: str) -> dict[str, st
         if engines not in stage.engines:
             raise BackendError(
                 f"bundle {bundle.path}, plan {plan.name!r}: stage {name!r} has no engine for "
-                f"{engines}, but for {listed(stage.engines)}; "
+                f"{engines}, but for {quote_names(stage.engines)}; "
                 f"export again with --backend {engines}, or play with one of those"
             )
     return {name: stage.engines[engines] for name, stage in plan.stages.items()}

@@ -13,8 +13,8 @@ from typing import Any
 from keepstep.runtime.backends import engine_paths
 from keepstep.runtime.backends.cuda import DeviceMemory
 from keepstep.runtime.backends.cuda_session import CudaSession, exclusive
+from keepstep.runtime.backends.tensorrt_diagnostics import tensorrt_log
 from keepstep.runtime.backends.tensorrt_engine import Engine, Library, engine_place, load_engine
-from keepstep.runtime.backends.tensorrt_words import tensorrt_log
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import ALIGNMENT, Plan

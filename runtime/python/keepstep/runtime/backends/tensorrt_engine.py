@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from keepstep.runtime.backends.cuda import device
-from keepstep.runtime.backends.tensorrt_words import (
+from keepstep.runtime.backends.tensorrt_diagnostics import (
     TENSORRT_DTYPES,
     alias_fault,
     interface_fault,
@@ -104,14 +104,14 @@ class CompiledKernels:
                 self._write(data)
 
     def _write(self, data: bytes) -> None:
-        draft = self._file.with_name(f".{self._file.name}.{os.getpid()}.part")
+        part = self._file.with_name(f".{self._file.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError):
             try:
-                draft.write_bytes(data)
-                draft.replace(self._file)
+                part.write_bytes(data)
+                part.replace(self._file)
                 self._known = data
             finally:
-                draft.unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
 
 
 # By backend and content: bundles that differ by a LoRA, or share a stage, share the engine.

@@ -15,7 +15,7 @@ from keepstep.runtime.format.plan import FileEntry, Manifest
 from keepstep.runtime.format.plan_json import manifest_from_json
 from keepstep.runtime.format.rules_values import name_fault, plan_name_fault
 from keepstep.runtime.format.strict_json import MAX_BYTES
-from keepstep.runtime.wording import bare, listed, shown
+from keepstep.runtime.quoting import escape, quote, quote_names
 
 MANIFEST = "bundle.json"
 _LONGEST_PROMPT = 2**20  # ids
@@ -41,12 +41,12 @@ def read_manifest(snapshot: Snapshot, verify_hashes: bool) -> Manifest:
 
 def _check_manifest(snapshot: Snapshot, manifest: Manifest, verify_hashes: bool) -> None:
     """Rules 3 to 7, as far as bundle.json tells."""
-    used = [(f"files.{bare(path)}", path) for path in manifest.files]
+    used = [(f"files.{escape(path)}", path) for path in manifest.files]
     for name, tokenizer in manifest.tokenizers.items():
-        used.append((f"tokenizers.{bare(name)}.file", tokenizer.file))
+        used.append((f"tokenizers.{escape(name)}.file", tokenizer.file))
     for place, path in used:
         if fault := path_fault(path):
-            raise BundleError(3, f"{MANIFEST}: {place}: path {shown(path)} {fault}")
+            raise BundleError(3, f"{MANIFEST}: {place}: path {quote(path)} {fault}")
         contained(snapshot.folder, path, f"{MANIFEST}: {place}")
     for path, entry in manifest.files.items():
         _check_file(snapshot, path, entry, verify_hashes)
@@ -54,9 +54,11 @@ def _check_manifest(snapshot: Snapshot, manifest: Manifest, verify_hashes: bool)
         used.append((f"plans[{i}]", f"plans/{name}.json"))
     for place, path in used:
         if path not in manifest.files:
-            raise BundleError(4, f"{MANIFEST}: {place}: {shown(path)} is not listed in `files`")
+            raise BundleError(4, f"{MANIFEST}: {place}: {quote(path)} is not listed in `files`")
     if len(set(manifest.plans)) < len(manifest.plans):
-        raise BundleError(4, f"{MANIFEST}: plans: a name appears twice: {listed(manifest.plans)}")
+        raise BundleError(
+            4, f"{MANIFEST}: plans: a name appears twice: {quote_names(manifest.plans)}"
+        )
     for i, name in enumerate(manifest.plans):
         if fault := plan_name_fault(name):
             raise BundleError(5, f"{MANIFEST}: plans[{i}]: {fault}")
@@ -75,12 +77,12 @@ def _check_manifest(snapshot: Snapshot, manifest: Manifest, verify_hashes: bool)
 def contained(folder: Path, path: str, place: str) -> Path:
     """The file that `path` means, symbolic links followed, if it lies in the bundle (rule 3)."""
     if len(path) >= _LONGEST_PATH:  # no system opens it, and to follow its links takes seconds
-        raise BundleError(0, f"{place}: {shown(path)} cannot be read: the name is too long")
+        raise BundleError(0, f"{place}: {quote(path)} cannot be read: the name is too long")
     root = os.path.realpath(folder)
     real = os.path.realpath(folder / path)
     if not Path(real).is_relative_to(root):
         raise BundleError(
-            3, f"{place}: a symbolic link leads {shown(path)} out of the bundle, to {shown(real)}"
+            3, f"{place}: a symbolic link leads {quote(path)} out of the bundle, to {quote(real)}"
         )
     return Path(real)
 

@@ -22,7 +22,7 @@ from keepstep.runtime.format.plan import Manifest, Plan, TensorType
 from keepstep.runtime.format.plan_json import plan_from_json
 from keepstep.runtime.format.rules_values import plan_paths
 from keepstep.runtime.format.validate import check_plan
-from keepstep.runtime.wording import did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 _ATTEMPTS = 10  # at opening a folder that is exchanged meanwhile
 
@@ -92,8 +92,8 @@ class BundleFolder:
             if name not in self.plans:
                 hint = did_you_mean(str(name), self.plans)
                 raise InputError(
-                    f"bundle {self.path} has no plan {shown(name)}{hint}; "
-                    f"its plans: {listed(self.plans)}"
+                    f"bundle {self.path} has no plan {quote(name)}{hint}; "
+                    f"its plans: {quote_names(self.plans)}"
                 )
             self._plans[name] = self._read_plan(name)
         return self._plans[name]
@@ -110,7 +110,7 @@ class BundleFolder:
         try:
             return tensors.array(tensor)
         except KeyError:
-            raise BundleError(10, f"{place}: holds no tensor {shown(tensor)}") from None
+            raise BundleError(10, f"{place}: holds no tensor {quote(tensor)}") from None
         except ValueError as error:
             raise BundleError(10, f"{place}: {error}, which plans do not know") from error
 
@@ -123,7 +123,8 @@ class BundleFolder:
         if file not in self._manifest.files:
             known = [path for path in self._manifest.files if path.startswith("golden/")]
             raise InputError(
-                f"bundle {self.path} has no golden values {shown(file)}; it has {listed(known)}"
+                f"bundle {self.path} has no golden values {quote(file)}; it has "
+                f"{quote_names(known)}"
             )
         return {tensor: self.array(file, tensor) for tensor in self._tensors(file).names}
 
@@ -172,7 +173,7 @@ class BundleFolder:
 
     def _check_listed(self, path: str) -> None:
         if path not in self._manifest.files:
-            raise BundleError(4, f"{self.path}: {shown(path)} is not listed in {MANIFEST}")
+            raise BundleError(4, f"{self.path}: {quote(path)} is not listed in {MANIFEST}")
 
     def _read_plan(self, name: str) -> Plan:
         where = f"plans/{name}.json"
@@ -182,15 +183,15 @@ class BundleFolder:
                 plan = plan_from_json(read_json(file), where)
             for place, path in plan_paths(plan):
                 if fault := path_fault(path):
-                    raise BundleError(3, f"{where}: {place}: path {shown(path)} {fault}")
+                    raise BundleError(3, f"{where}: {place}: path {quote(path)} {fault}")
                 contained(self.path, path, f"{where}: {place}")
             for place, path in plan_paths(plan):
                 if path not in self._manifest.files:
                     raise BundleError(
-                        4, f"{where}: {place}: {shown(path)} is not listed in {MANIFEST}"
+                        4, f"{where}: {place}: {quote(path)} is not listed in {MANIFEST}"
                     )
             if plan.name != name:
-                raise BundleError(4, f"{where}: name: expected {name!r}, found {shown(plan.name)}")
+                raise BundleError(4, f"{where}: name: expected {name!r}, found {quote(plan.name)}")
         except OSError as error:
             raise BundleError(0, f"{self.path / where}: cannot be read: {error}") from error
         check_plan(plan, self._tensor_type, where=where)

@@ -16,7 +16,7 @@ from weakref import finalize
 
 from keepstep.runtime.errors import BundleError
 from keepstep.runtime.files import NotRegularError, open_regular
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 _HOLDS_FOLDERS = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
 # To hold a folder takes no right to list it, where the system knows the difference.
@@ -93,7 +93,7 @@ class Snapshot:
         """What is said of a file that is no longer the one that was opened."""
         return BundleError(
             0,
-            f"bundle {self.folder}: {shown(path)} was replaced since it was opened; open the "
+            f"bundle {self.folder}: {quote(path)} was replaced since it was opened; open the "
             "bundle again",
         )
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from keepstep.runtime.files import open_regular
 from keepstep.runtime.format.plan import TensorType
-from keepstep.runtime.wording import told
+from keepstep.runtime.quoting import sanitize
 
 _DTYPES = {
     "F32": "float32",
@@ -103,7 +103,7 @@ def _checked_names(path: Path) -> list[str]:
         with safe_open(path, framework="numpy") as file:
             return list(file.keys())
     except SafetensorError as error:
-        raise ValueError(f"not a safetensors file: {told(error)}") from error
+        raise ValueError(f"not a safetensors file: {sanitize(error)}") from error
 
 
 def _name_of(file: BinaryIO) -> Path | None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from keepstep.runtime.errors import BackendError, BundleError, InputError
-from keepstep.runtime.wording import shown, told
+from keepstep.runtime.quoting import quote, sanitize
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class PromptTokenizer:
         """
         for text in texts:
             if not isinstance(text, str):
-                raise InputError(f"expected a text to encode, found {shown(text)}")
+                raise InputError(f"expected a text to encode, found {quote(text)}")
             try:
                 text.encode()
             except UnicodeEncodeError as error:
-                raise InputError(f"prompt {shown(text)} is no Unicode text: {error}") from error
+                raise InputError(f"prompt {quote(text)} is no Unicode text: {error}") from error
         found = self._tokenizer.encode_batch(list(texts))
         if self._several:
             spelled = [
@@ -73,7 +73,7 @@ class PromptTokenizer:
             tokenizer.no_padding()
             tokenizer.enable_truncation(max_length=self.length)
         except Exception as error:  # the package raises no narrower type
-            raise BundleError(0, f"{self.place}: no usable tokenizer: {told(error)}") from error
+            raise BundleError(0, f"{self.place}: no usable tokenizer: {sanitize(error)}") from error
         marks = tokenizer.num_special_tokens_to_add(False)
         if self.length <= marks:
             raise BundleError(

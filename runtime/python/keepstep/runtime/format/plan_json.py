@@ -25,7 +25,7 @@ from keepstep.runtime.format.plan import (
     ValueKind,
 )
 from keepstep.runtime.format.strict_json import Node, load
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 MOST_DEFAULTS = 4096  # entries of a default
 
@@ -184,5 +184,5 @@ def _file_entry(node: Node) -> FileEntry:
     fields = node.fields(("bytes", "sha256"))
     digest = fields["sha256"].text().lower()
     if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-        fields["sha256"].refuse(f"expected 64 hex digits, found {shown(digest)}")
+        fields["sha256"].refuse(f"expected 64 hex digits, found {quote(digest)}")
     return FileEntry(fields["bytes"].integer(), digest)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from keepstep.runtime.format.plan import Binding, Plan, Stage, TensorType
 from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.wording import did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 
 def rule_11_stages(plan: Plan) -> Iterator[str]:
@@ -18,7 +18,7 @@ def rule_11_stages(plan: Plan) -> Iterator[str]:
         stage = plan.stages.get(call.stage)
         if stage is None:
             hint = did_you_mean(call.stage, plan.stages)
-            yield f"calls[{i}].stage: there is no stage {shown(call.stage)}{hint}"
+            yield f"calls[{i}].stage: there is no stage {quote(call.stage)}{hint}"
             continue
         yield from _same_names(f"calls[{i}].reads", call.reads, "inputs", stage.inputs)
         yield from _same_names(f"calls[{i}].writes", call.writes, "outputs", stage.outputs)
@@ -36,9 +36,9 @@ def _same_names(
     place: str, bound: Mapping[str, Binding], what: str, tensors: Mapping[str, TensorType]
 ) -> Iterator[str]:
     if extra := sorted(bound.keys() - tensors.keys()):
-        yield f"{place}: names {listed(extra)}, which the stage's {what} do not"
+        yield f"{place}: names {quote_names(extra)}, which the stage's {what} do not"
     if missing := sorted(tensors.keys() - bound.keys()):
-        yield f"{place}: does not bind {listed(missing)} of the stage's {what}"
+        yield f"{place}: does not bind {quote_names(missing)} of the stage's {what}"
 
 
 def rule_12_bindings(plan: Plan) -> Iterator[str]:
@@ -63,7 +63,7 @@ def rule_12_bindings(plan: Plan) -> Iterator[str]:
                 yield f"{place}: {_no_value(plan, value)}"
             elif plan.values[value].kind != "constant":
                 kind = plan.values[value].kind
-                yield f"{place}: expected a constant, found {shown(value)} of kind {kind}"
+                yield f"{place}: expected a constant, found {quote(value)} of kind {kind}"
             if tensor in stage.inputs:
                 yield f"{place}: is an input of the stage, too"
         yield from _in_place_faults(f"stages.{name}.in_place", stage)
@@ -72,7 +72,7 @@ def rule_12_bindings(plan: Plan) -> Iterator[str]:
             written, read = call.writes.get(output), call.reads.get(input_)
             if written and read and written != read:
                 yield (
-                    f"calls[{i}].writes.{output}: is {shown(input_)} in place, but bound to "
+                    f"calls[{i}].writes.{output}: is {quote(input_)} in place, but bound to "
                     f"{_binding_text(written)} where that is bound to {_binding_text(read)}; "
                     "bind both to the same value and row"
                 )
@@ -84,25 +84,25 @@ def _in_place_faults(place: str, stage: Stage) -> Iterator[str]:
     for output, input_ in stage.in_place.items():
         if output not in stage.outputs:
             hint = did_you_mean(output, stage.outputs)
-            yield f"{place}: the stage has no output {shown(output)}{hint}"
+            yield f"{place}: the stage has no output {quote(output)}{hint}"
         elif input_ not in stage.inputs:
             hint = did_you_mean(input_, stage.inputs)
-            yield f"{place}.{output}: the stage has no input {shown(input_)}{hint}"
+            yield f"{place}.{output}: the stage has no input {quote(input_)}{hint}"
         elif stage.inputs[input_] != stage.outputs[output]:
             yield (
                 f"{place}.{output}: types differ: the output is "
-                f"{type_text(stage.outputs[output])}, input {shown(input_)} is "
+                f"{type_text(stage.outputs[output])}, input {quote(input_)} is "
                 f"{type_text(stage.inputs[input_])}"
             )
         elif input_ in output_of:
-            yield f"{place}.{output}: {shown(input_)} is already {shown(output_of[input_])}"
+            yield f"{place}.{output}: {quote(input_)} is already {quote(output_of[input_])}"
         output_of[input_] = output
 
 
 def _binding_text(binding: Binding) -> str:
     """A binding as a person writes it, such as `'history' from row 3`."""
     rows = "" if binding.row is None else f" from row {binding.row}"
-    return f"{shown(binding.value)}{rows}"
+    return f"{quote(binding.value)}{rows}"
 
 
 def _binding_fault(plan: Plan, binding: Binding, tensor: TensorType) -> str | None:
@@ -123,11 +123,11 @@ def _binding_fault(plan: Plan, binding: Binding, tensor: TensorType) -> str | No
     else:
         return None
     wanted, given = type_text(tensor), type_text(value.type)
-    return f"{fault}: the tensor is {wanted}, value {shown(binding.value)} is {given}"
+    return f"{fault}: the tensor is {wanted}, value {quote(binding.value)} is {given}"
 
 
 def _no_value(plan: Plan, name: str) -> str:
-    return f"there is no value {shown(name)}{did_you_mean(name, plan.values)}"
+    return f"there is no value {quote(name)}{did_you_mean(name, plan.values)}"
 
 
 def rule_13_read_only_values(plan: Plan) -> Iterator[str]:
@@ -146,5 +146,5 @@ def rule_13_read_only_values(plan: Plan) -> Iterator[str]:
                 fault = "which is no feed value, beside feed values"
             else:
                 continue
-            name = shown(call.writes[tensor].value)
+            name = quote(call.writes[tensor].value)
             yield f"calls[{i}].writes.{tensor}: writes {name}, {fault}"

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 from keepstep.runtime.format.intervals import IntervalSet
 from keepstep.runtime.format.plan import Binding, Plan, TensorType, begin_in_value
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def rule_15_written_before_read(plan: Plan) -> Iterator[str]:
             if needs_writing and not written[read.value].covers(read.start, read.end):
                 yield (
                     f"calls[{i}].reads.{read.tensor}: no earlier call has written all of bytes "
-                    f"{read.start} to {read.end - 1} of {shown(read.value)}"
+                    f"{read.start} to {read.end - 1} of {quote(read.value)}"
                 )
         for write in writes:
             written[write.value].add(write.start, write.end)
@@ -108,7 +108,7 @@ def rule_16_no_trace(plan: Plan) -> Iterator[str]:
         for write in writes:
             if write.value in cold and cold[write.value].meets(write.start, write.end):
                 yield (
-                    f"calls[{i}].writes.{write.tensor}: writes bytes of {shown(write.value)} that "
+                    f"calls[{i}].writes.{write.tensor}: writes bytes of {quote(write.value)} that "
                     "the run reads before they are written; the next run would read what this "
                     "one left there"
                 )
@@ -133,7 +133,8 @@ def rule_17_liveness(plan: Plan) -> Iterator[str]:
         for other in alive[max(at - 1, 0) : at + 1]:
             if other[0] < born[1] and born[0] < other[1]:
                 when = f"at calls[{birth}]" if birth >= 0 else "before the first call"
-                yield f"values {shown(other[2])} and {shown(name)} share memory, both alive {when}"
+                names = f"{quote(other[2])} and {quote(name)}"
+                yield f"values {names} share memory, both alive {when}"
                 return  # the neighbours tell the truth only while all that are alive are disjoint
         insort(alive, born)
         heappush(deaths, (death, born))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from unicodedata import category
 
 from keepstep.runtime.format.plan import Plan
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.quoting import quote, quote_names
 
 KINDS_OF_FORMAT_1 = ("full", "shallow", "skip")
 LONGEST_LABEL = 200  # characters
@@ -21,11 +21,11 @@ def rule_19_steps(plan: Plan) -> Iterator[str]:
     """
     for s, step in enumerate(plan.steps):
         if plan.version == 1 and step.label not in KINDS_OF_FORMAT_1:
-            yield f"steps[{s}].kind: {shown(step.label)}, known: {listed(KINDS_OF_FORMAT_1)}"
+            yield f"steps[{s}].kind: {quote(step.label)}, known: {quote_names(KINDS_OF_FORMAT_1)}"
         if not 1 <= len(step.label) <= LONGEST_LABEL:
             yield (f"steps[{s}].label: {len(step.label)} characters, expected 1 to {LONGEST_LABEL}")
         if any(category(character) == "Cc" for character in step.label):
-            yield f"steps[{s}].label: {shown(step.label)} has control characters, expected none"
+            yield f"steps[{s}].label: {quote(step.label)} has control characters, expected none"
         if step.kept is not None and step.kept < 1:
             yield f"steps[{s}].kept: {step.kept}, expected null or at least 1"
     calls_of = [0] * len(plan.steps)

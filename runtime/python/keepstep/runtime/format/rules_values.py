@@ -15,7 +15,7 @@ from keepstep.runtime.format.plan import (
     TensorType,
     Value,
 )
-from keepstep.runtime.wording import bare, did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, escape, quote, quote_names
 
 MAX_AXES = 8
 MAX_AXIS = 2**31 - 1
@@ -40,17 +40,17 @@ def rule_3_paths(plan: Plan) -> Iterator[str]:
     """
     for place, path in plan_paths(plan):
         if fault := path_fault(path):
-            yield f"{place}: path {shown(path)} {fault}"
+            yield f"{place}: path {quote(path)} {fault}"
 
 
 def plan_paths(plan: Plan) -> Iterator[tuple[str, str]]:
     """Every path in a plan, each after its place."""
     for name, value in plan.values.items():
         if value.file is not None:
-            yield f"values.{bare(name)}.file", value.file
+            yield f"values.{escape(name)}.file", value.file
     for name, stage in plan.stages.items():
         for backend, path in stage.engines.items():
-            yield f"stages.{bare(name)}.engines.{bare(backend)}", path
+            yield f"stages.{escape(name)}.engines.{escape(backend)}", path
 
 
 def rule_5_names(plan: Plan) -> Iterator[str]:
@@ -66,7 +66,7 @@ def name_fault(name: str) -> str | None:
     """Say what keeps `name` from being a name, or None when nothing does."""
     if _NAME.fullmatch(name):
         return None
-    return f"expected 1 to 200 characters out of A-Z a-z 0-9 _ . : / -, found {shown(name)}"
+    return f"expected 1 to 200 characters out of A-Z a-z 0-9 _ . : / -, found {quote(name)}"
 
 
 def plan_name_fault(name: str) -> str | None:
@@ -74,9 +74,9 @@ def plan_name_fault(name: str) -> str | None:
     if fault := name_fault(name):
         return fault
     if "/" in name or ":" in name:
-        return f"the name of a plan has no '/' and no ':', found {shown(name)}"
+        return f"the name of a plan has no '/' and no ':', found {quote(name)}"
     if name.startswith("."):
-        return f"the name of a plan does not begin with '.', found {shown(name)}"
+        return f"the name of a plan does not begin with '.', found {quote(name)}"
     return None
 
 
@@ -84,29 +84,29 @@ def _names(plan: Plan) -> Iterator[tuple[str, str]]:
     for name, value in plan.values.items():
         yield "values", name
         if value.tensor is not None:
-            yield f"values.{bare(name)}.tensor", value.tensor
+            yield f"values.{escape(name)}.tensor", value.tensor
     for name, stage in plan.stages.items():
         yield "stages", name
         for part in ("inputs", "outputs", "weights", "engines"):
             for key in getattr(stage, part):
-                yield f"stages.{bare(name)}.{part}", key
+                yield f"stages.{escape(name)}.{part}", key
 
 
-def rule_6_words(plan: Plan) -> Iterator[str]:
+def rule_6_enums(plan: Plan) -> Iterator[str]:
     """`kind` and `dtype` are ones listed in the format."""
     for name, value in plan.values.items():
         if value.kind not in VALUE_KINDS:
             hint = did_you_mean(value.kind, VALUE_KINDS)
             yield (
-                f"values.{name}.kind: unknown kind {shown(value.kind)}{hint}; "
-                f"known: {listed(VALUE_KINDS)}"
+                f"values.{name}.kind: unknown kind {quote(value.kind)}{hint}; "
+                f"known: {quote_names(VALUE_KINDS)}"
             )
     for place, tensor in _types(plan):
         if tensor.dtype not in ITEM_BYTES:
             hint = did_you_mean(tensor.dtype, ITEM_BYTES)
             yield (
-                f"{place}.dtype: unknown dtype {shown(tensor.dtype)}{hint}; "
-                f"known: {listed(ITEM_BYTES)}"
+                f"{place}.dtype: unknown dtype {quote(tensor.dtype)}{hint}; "
+                f"known: {quote_names(ITEM_BYTES)}"
             )
 
 
@@ -222,11 +222,11 @@ def rule_10_constants(
             continue
         found = constants(value.file, value.tensor)
         if found is None:
-            yield f"values.{name}: {shown(value.file)} holds no tensor {shown(value.tensor)}"
+            yield f"values.{name}: {quote(value.file)} holds no tensor {quote(value.tensor)}"
         elif found != value.type:
             yield (
                 f"values.{name}: expected {type_text(value.type)}, found {type_text(found)} "
-                f"in {shown(value.file)}"
+                f"in {quote(value.file)}"
             )
 
 

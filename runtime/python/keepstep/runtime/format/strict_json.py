@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from keepstep.runtime.errors import BundleError
-from keepstep.runtime.wording import bare, did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, escape, quote, quote_names
 
 MAX_BYTES = 64 * 2**20
 MAX_DEPTH = 16
@@ -42,7 +42,7 @@ class Node:
         before = self._parent.place
         if isinstance(self._key, int):
             return f"{before}[{self._key}]"
-        return f"{before}{'' if before.endswith(': ') else '.'}{bare(self._key)}"
+        return f"{before}{'' if before.endswith(': ') else '.'}{escape(self._key)}"
 
     def refuse(self, message: str, rule: int = 1) -> NoReturn:
         """Raise a `BundleError` that names this place."""
@@ -115,7 +115,7 @@ class Node:
         """Give one member of an object, which must be there."""
         members = self._object()
         if key not in members:
-            self.refuse(f"field {shown(key)} is missing")
+            self.refuse(f"field {quote(key)} is missing")
         return Node(members[key], key, self)
 
     def fields(self, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> dict[str, Node]:
@@ -126,9 +126,9 @@ class Node:
         for key in members:
             if key not in known:
                 hint = did_you_mean(key, missing or known)
-                self.refuse(f"unknown field {shown(key)}{hint}; known: {listed(known)}")
+                self.refuse(f"unknown field {quote(key)}{hint}; known: {quote_names(known)}")
         if missing:
-            self.refuse(f"field {shown(missing[0])} is missing")
+            self.refuse(f"field {quote(missing[0])} is missing")
         return {key: Node(value, key, self) for key, value in members.items()}
 
     def _object(self) -> dict[str, Any]:
@@ -153,7 +153,7 @@ class Node:
             try:
                 text.encode()
             except UnicodeEncodeError:
-                self.refuse(f"{shown(text)} is no Unicode text: half of a surrogate pair")
+                self.refuse(f"{quote(text)} is no Unicode text: half of a surrogate pair")
 
 
 def load(text: str | bytes, where: str) -> Node:
@@ -173,7 +173,7 @@ def load(text: str | bytes, where: str) -> Node:
         members = dict(pairs)
         if len(members) != len(pairs):
             repeated, _ = Counter(key for key, _ in pairs).most_common(1)[0]
-            root.refuse(f"key {shown(repeated)} appears twice in one object")
+            root.refuse(f"key {quote(repeated)} appears twice in one object")
         return members
 
     def not_json(literal: str) -> NoReturn:
@@ -222,4 +222,4 @@ def _described(value: object) -> str:
         return "a list"
     if value is None:
         return "null"
-    return str(value).lower() if isinstance(value, bool) else shown(value)
+    return str(value).lower() if isinstance(value, bool) else quote(value)

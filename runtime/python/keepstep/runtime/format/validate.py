@@ -26,13 +26,13 @@ from keepstep.runtime.format.rules_steps import rule_19_steps
 from keepstep.runtime.format.rules_values import (
     rule_3_paths,
     rule_5_names,
-    rule_6_words,
+    rule_6_enums,
     rule_7_sizes,
     rule_8_fields,
     rule_9_offsets,
     rule_10_constants,
 )
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 Constants = Callable[[str, str], TensorType | None]
 """(file, tensor) → the tensor's type, or None when there is no such file or tensor."""
@@ -49,7 +49,7 @@ def check_plan(plan: Plan, constants: Constants | None = None, *, where: str | N
     rules: dict[int, Rule] = {
         3: rule_3_paths,
         5: rule_5_names,
-        6: rule_6_words,
+        6: rule_6_enums,
         7: rule_7_sizes,
         8: rule_8_fields,
         9: rule_9_offsets,
@@ -68,4 +68,4 @@ def check_plan(plan: Plan, constants: Constants | None = None, *, where: str | N
         rules[10] = lambda plan: rule_10_constants(plan, types)
     for number, rule in sorted(rules.items()):
         for finding in rule(plan):
-            raise BundleError(number, f"{where or 'plan ' + shown(plan.name)}: {finding}")
+            raise BundleError(number, f"{where or 'plan ' + quote(plan.name)}: {finding}")

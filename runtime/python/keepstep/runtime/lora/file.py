@@ -16,7 +16,7 @@ from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import NotRegularError, open_regular
 from keepstep.runtime.folder.tensors import TensorFile
 from keepstep.runtime.lora.names import Part, other_method, parse_key
-from keepstep.runtime.wording import listed, shown, told
+from keepstep.runtime.quoting import quote, quote_names, sanitize
 
 Source = str | os.PathLike[str] | Mapping[str, np.ndarray]
 """A safetensors file, or its tensors by name."""
@@ -81,16 +81,16 @@ def read_lora(source: Source) -> Lora:
     if method is not None:
         keys = [key for key in arrays if other_method(key) == method]
         raise InputError(
-            f"{place}: {listed(keys)}: {method} is not supported: merge it into the checkpoint, "
-            "and export that"
+            f"{place}: {quote_names(keys)}: {method} is not supported: merge it into the "
+            "checkpoint, and export that"
         )
     parts = _parts(place, arrays)
     modules = parts["down"].keys() | parts["up"].keys() | parts["alpha"].keys()
     alone = sorted(m for m in modules if m not in parts["down"] or m not in parts["up"])
     if alone:
         raise InputError(
-            f"{place}: no pair of factors (down and up, or lora_A and lora_B) for {listed(alone)}; "
-            "the file is cut or was saved wrongly: get it again"
+            f"{place}: no pair of factors (down and up, or lora_A and lora_B) for "
+            f"{quote_names(alone)}; the file is cut or was saved wrongly: get it again"
         )
     return Lora(place, tuple(_factors(place, module, parts, settings) for module in parts["down"]))
 
@@ -104,10 +104,10 @@ def _given(place: str, key: object, value: object) -> np.ndarray:
         ValueError,
         RuntimeError,
     ) as error:  # ragged lists, tensors of other libraries
-        raise InputError(f"{place}: {shown(key)}: expected an array: {told(error)}") from error
+        raise InputError(f"{place}: {quote(key)}: expected an array: {sanitize(error)}") from error
     if array.dtype.kind not in "fiu":
         raise InputError(
-            f"{place}: {shown(key)}: expected an array of numbers, found dtype {array.dtype}"
+            f"{place}: {quote(key)}: expected an array of numbers, found dtype {array.dtype}"
         )
     with np.errstate(over="ignore"):  # what becomes infinite is refused later
         return array.astype(np.float32)
@@ -119,7 +119,7 @@ def _read(path: Path, place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         _check_sizes(path)
         file = TensorFile(path)
     except (ValueError, OSError) as error:
-        why = error if isinstance(error, NotRegularError) else told(error)
+        why = error if isinstance(error, NotRegularError) else sanitize(error)
         raise InputError(
             f"{place}: cannot be read as a safetensors file: {why}; "
             "expected a LoRA as diffusers or kohya's scripts save it"
@@ -134,8 +134,8 @@ def _read(path: Path, place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
         assert type_ is not None
         if type_.dtype not in floats.DTYPES:
             raise InputError(
-                f"{place}: {shown(name)} has dtype {type_.dtype}, "
-                f"expected one of {listed(floats.DTYPES)}"
+                f"{place}: {quote(name)} has dtype {type_.dtype}, "
+                f"expected one of {quote_names(floats.DTYPES)}"
             )
         arrays[name] = floats.widened(file.array(name), type_.dtype)
     return arrays, _settings(place, file.metadata.get(_METADATA))
@@ -156,13 +156,13 @@ def _settings(place: str, text: str | None) -> dict[str, Any]:
     try:
         settings = json.loads(text) if text is not None else {}
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: its {_METADATA} is no JSON: {told(error)}") from error
+        raise InputError(f"{place}: its {_METADATA} is no JSON: {sanitize(error)}") from error
     if not isinstance(settings, dict):
-        raise InputError(f"{place}: its {_METADATA} is {shown(settings)}, expected an object")
+        raise InputError(f"{place}: its {_METADATA} is {quote(settings)}, expected an object")
     for key, value in settings.items():
         if key.endswith((".use_rslora", ".use_dora", ".alpha_pattern", ".lora_bias")) and value:
             raise InputError(
-                f"{place}: its setting {shown(key)} is not supported: merge it into the "
+                f"{place}: its setting {quote(key)} is not supported: merge it into the "
                 "checkpoint, and export that"
             )
     return settings
@@ -174,16 +174,16 @@ def _parts(place: str, arrays: Mapping[str, np.ndarray]) -> Mapping[Part, dict[s
     strange = [name for name in arrays if parse_key(name) is None]
     if strange:
         raise InputError(
-            f"{place}: {listed(strange)}: not the names of a LoRA's tensors; expected names such "
-            "as '….to_q.lora_A.weight' or '…_to_q.lora_down.weight'"
+            f"{place}: {quote_names(strange)}: not the names of a LoRA's tensors; expected names "
+            "such as '….to_q.lora_A.weight' or '…_to_q.lora_down.weight'"
         )
     for name, array in arrays.items():
         key = parse_key(name)
         assert key is not None
         if key.module in parts[key.part]:
-            raise InputError(f"{place}: {shown(name)}: given twice, in two spellings; keep one")
+            raise InputError(f"{place}: {quote(name)}: given twice, in two spellings; keep one")
         if not np.isfinite(array).all():
-            raise InputError(f"{place}: {shown(name)} holds infinities or NaNs; get it again")
+            raise InputError(f"{place}: {quote(name)} holds infinities or NaNs; get it again")
         parts[key.part][key.module] = array
     return parts
 
@@ -199,16 +199,16 @@ def _factors(
     linear = down.ndim == 2 and up.ndim == 2
     if not (linear or convolution) or down.shape[0] != up.shape[1] or not down.size or not up.size:
         raise InputError(
-            f"{place}: {shown(module)}: factors of shapes {list(down.shape)} (down) and "
+            f"{place}: {quote(module)}: factors of shapes {list(down.shape)} (down) and "
             f"{list(up.shape)} (up), expected [rank, in] and [out, rank], or "
             "[rank, in, height, width] and [out, rank, 1, 1]"
         )
     if module in parts["alpha"]:
         alpha = parts["alpha"][module]
         if alpha.size != 1:
-            raise InputError(f"{place}: alpha of {shown(module)}: found {alpha.size} numbers")
+            raise InputError(f"{place}: alpha of {quote(module)}: found {alpha.size} numbers")
         return Factors(module, down, up, float(alpha.reshape(())))
     setting = settings.get(f"{module.partition('.')[0]}.lora_alpha", down.shape[0])
     if not floats.is_finite_number(setting):
-        raise InputError(f"{place}: its lora_alpha is {shown(setting)}, expected a finite number")
+        raise InputError(f"{place}: its lora_alpha is {quote(setting)}, expected a finite number")
     return Factors(module, down, up, float(setting))

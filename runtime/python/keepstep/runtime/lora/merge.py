@@ -23,7 +23,7 @@ from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.lora.file import Factors, Lora, Source, read_lora
 from keepstep.runtime.lora.names import is_tabled, is_unused, last_layers, plain_path, spellings
-from keepstep.runtime.wording import did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 _LAYOUT = re.compile(r"(?P<name>transpose|unsqueeze|reshape)(?P<axes>(?:--?\d{1,12})+)")
 
@@ -45,8 +45,8 @@ class _Weight:
                 array = _LAYOUTS[match["name"]](array, axes)
             elif suffix not in floats.DTYPES:
                 raise InputError(
-                    f"{shown(self.tensor)} is in a layout that this keepstep does not know, "
-                    f"{shown(suffix)}, so no LoRA can change it: update keepstep"
+                    f"{quote(self.tensor)} is in a layout that this keepstep does not know, "
+                    f"{quote(suffix)}, so no LoRA can change it: update keepstep"
                 )
         return array
 
@@ -88,14 +88,14 @@ def _checked_entry(entry: Any) -> tuple[Source, float]:
     """A LoRA and its scale, as the caller gave them."""
     if not isinstance(entry, tuple | list) or len(entry) != 2:
         raise InputError(
-            f"expected pairs such as ('style.safetensors', 0.8) as LoRAs, found {shown(entry)}"
+            f"expected pairs such as ('style.safetensors', 0.8) as LoRAs, found {quote(entry)}"
         )
     source, scale = entry
     if not isinstance(source, str | os.PathLike | Mapping):
-        raise InputError(f"expected a file or a mapping of arrays as a LoRA, found {shown(source)}")
+        raise InputError(f"expected a file or a mapping of arrays as a LoRA, found {quote(source)}")
     name = "LoRA" if isinstance(source, Mapping) else source
     if not floats.is_finite_number(scale):
-        raise InputError(f"{name}: its scale is {shown(scale)}, expected a finite number")
+        raise InputError(f"{name}: its scale is {quote(scale)}, expected a finite number")
     return source, float(scale)
 
 
@@ -130,7 +130,7 @@ def _matched(lora: Lora, known: Mapping[str, str]) -> dict[str, Factors]:
     for factors in lora.factors:
         module = known.get(factors.module)
         if module in matched:
-            raise InputError(f"{lora.place}: {shown(module)} is given in two spellings; keep one")
+            raise InputError(f"{lora.place}: {quote(module)} is given in two spellings; keep one")
         if module is not None:
             matched[module] = factors
         elif is_tabled(factors.module):
@@ -139,13 +139,13 @@ def _matched(lora: Lora, known: Mapping[str, str]) -> dict[str, Factors]:
             strange.append(factors.module)
     if strange:
         raise InputError(
-            f"{lora.place}: changes {listed(strange)}{did_you_mean(strange[0], known)}, which this "
-            "bundle has not: the LoRA is for another architecture"
+            f"{lora.place}: changes {quote_names(strange)}{did_you_mean(strange[0], known)}, "
+            "which this bundle has not: the LoRA is for another architecture"
         )
     if tabled:
         raise InputError(
-            f"{lora.place}: this LoRA changes {listed(tabled)}, which the bundle holds as a table: "
-            "merge the LoRA into the checkpoint and export that"
+            f"{lora.place}: this LoRA changes {quote_names(tabled)}, which the bundle holds as a "
+            "table: merge the LoRA into the checkpoint and export that"
         )
     return matched
 
@@ -160,13 +160,13 @@ def _check_shape(place: str, module: str, factors: Factors, weight: _Weight) -> 
             fits = False
     if not fits:
         raise InputError(
-            f"{place}: changes {shown(module)} as a weight of shape {list(factors.shape)}, but the "
-            f"bundle has {list(weight.type.shape)} (as {shown(weight.tensor)}): the LoRA is for "
-            "another architecture"
+            f"{place}: changes {quote(module)} as a weight of shape {list(factors.shape)}, but "
+            f"the bundle has {list(weight.type.shape)} (as {quote(weight.tensor)}): the LoRA is "
+            "for another architecture"
         )
     if weight.type.dtype not in floats.DTYPES:
         raise InputError(
-            f"{place}: changes {shown(module)}, which the bundle holds as {weight.type.dtype}; "
+            f"{place}: changes {quote(module)}, which the bundle holds as {weight.type.dtype}; "
             "a LoRA can change floating-point weights only"
         )
 
@@ -183,7 +183,7 @@ def _merged(
     array = floats.narrowed(total, dtype)
     if not np.isfinite(total).all() or not np.isfinite(floats.widened(array, dtype)).all():
         raise InputError(
-            f"bundle {bundle.path}: with these LoRAs {shown(weight.tensor)} leaves the range of "
+            f"bundle {bundle.path}: with these LoRAs {quote(weight.tensor)} leaves the range of "
             f"{dtype}; give smaller scales"
         )
     merged = np.ascontiguousarray(array)

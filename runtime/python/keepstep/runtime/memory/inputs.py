@@ -11,7 +11,7 @@ from keepstep.runtime.errors import InputError
 from keepstep.runtime.folder.tensors import numpy_dtype
 from keepstep.runtime.format.plan import TensorType, Value
 from keepstep.runtime.format.rules_values import range_text, type_text
-from keepstep.runtime.wording import shown, told
+from keepstep.runtime.quoting import quote, sanitize
 
 _ON_HOST = (1, 3)  # DLPack's kDLCPU and kDLCUDAHost
 
@@ -34,7 +34,7 @@ def on_host(name: str, array: SupportsDLPack) -> np.ndarray:
     """What a session on the CPU can read; raises `InputError` for what lies on a GPU."""
     if not isinstance(array, np.ndarray):
         raise InputError(
-            f"input {shown(name)}: lies on a GPU, and this backend plays on the CPU: give a copy "
+            f"input {quote(name)}: lies on a GPU, and this backend plays on the CPU: give a copy "
             "in host memory, such as x.cpu() of a tensor, or play on the GPU"
         )
     return array
@@ -74,7 +74,7 @@ def checked_input(
     try:
         array = np.from_dlpack(given) if _only_dlpack(given) else np.asarray(given)
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
-        raise InputError(f"input {shown(name)}: is no array: {told(error)}") from error
+        raise InputError(f"input {quote(name)}: is no array: {sanitize(error)}") from error
     dtype = numpy_dtype(expected.dtype)
     if expected.dtype == "bfloat16" and array.dtype.name == "bfloat16":
         array = array.view(np.uint16)
@@ -82,18 +82,18 @@ def checked_input(
         array = _scalar(name, array, expected).reshape(expected.shape)
     if array.dtype != dtype:
         raise InputError(
-            f"input {shown(name)}: expected {type_text(expected)}, found dtype {array.dtype}; "
+            f"input {quote(name)}: expected {type_text(expected)}, found dtype {array.dtype}; "
             f"convert it with numpy.asarray(x, dtype={dtype.name!r})"
         )
     if array.shape != expected.shape:
         raise InputError(
-            f"input {shown(name)}: expected {type_text(expected)}, found shape "
+            f"input {quote(name)}: expected {type_text(expected)}, found shape "
             f"{list(array.shape)}; the plan is for this shape only: give it, or export with another"
         )
     bad = floats.count_not_finite(array, expected.dtype)
     if bad:
         raise InputError(
-            f"input {shown(name)}: {bad} of {array.size} elements are NaN or infinite; "
+            f"input {quote(name)}: {bad} of {array.size} elements are NaN or infinite; "
             "every element must be finite"
         )
     if range_ is not None:
@@ -130,7 +130,7 @@ def _scalar(name: str, array: np.ndarray, expected: TensorType) -> np.ndarray:
     with np.errstate(over="ignore", invalid="ignore"):
         converted: np.ndarray[Any, Any] = array.astype(dtype)
     if array.dtype.kind != "f" and not (np.isfinite(converted) and int(converted) == int(array)):
-        raise InputError(f"input {shown(name)}: {array} does not fit {expected.dtype}")
+        raise InputError(f"input {quote(name)}: {array} does not fit {expected.dtype}")
     return converted
 
 
@@ -145,7 +145,7 @@ def _check_range(name: str, array: np.ndarray, dtype: str, range_: tuple[float, 
         return
     place = tuple(int(i) for i in bad[0])
     raise InputError(
-        f"input {shown(name)}: {numbers[place]} at {list(place)} lies outside of the range "
+        f"input {quote(name)}: {numbers[place]} at {list(place)} lies outside of the range "
         f"{range_text(range_)}, and so do {len(bad)} of {array.size} elements; the model knows no "
         "others: give what its own tokenizer, or the like, makes"
     )

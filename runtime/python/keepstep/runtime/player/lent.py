@@ -8,7 +8,7 @@ import numpy as np
 
 from keepstep.runtime.backends import SupportsDLPack
 from keepstep.runtime.errors import InputError
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 
 class Lent:
@@ -44,7 +44,7 @@ class Lent:
         memory = self._lent()
         if not isinstance(memory, np.ndarray):
             raise InputError(
-                f"output {shown(self._name)} is lent on a GPU: take it by DLPack, or have a copy "
+                f"output {quote(self._name)} is lent on a GPU: take it by DLPack, or have a copy "
                 "in host memory from Player.run"
             )
         array = _read_only(memory)
@@ -61,7 +61,7 @@ class Lent:
     def _lent(self) -> SupportsDLPack:
         if self._memory is None:
             raise InputError(
-                f"output {shown(self._name)} was lent until the end of its `with`: take it there, "
+                f"output {quote(self._name)} was lent until the end of its `with`: take it there, "
                 "or have a copy from Player.run"
             )
         return self._memory

@@ -19,12 +19,12 @@ from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.memory.inputs import checked_input, default_array, on_gpu
 from keepstep.runtime.player.lent import Lent
 from keepstep.runtime.player.results import check_results
-from keepstep.runtime.wording import did_you_mean, listed, shown
+from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 _GIVEN = "negative_prompt_given"  # an input: whether there is a negative prompt
 MOST_THREADS = 1024  # more than any launch can use; each of them takes memory
 
-Progress = Callable[[int, int, Call], None]
+CallProgress = Callable[[int, int, Call], None]
 """(calls done, calls in all, the call just done)"""
 
 
@@ -62,7 +62,7 @@ class Player:
     ) -> None:
         if threads is not None and (type(threads) is not int or not 1 <= threads <= MOST_THREADS):
             raise InputError(
-                f"threads: expected an int from 1 to {MOST_THREADS}, found {shown(threads)}"
+                f"threads: expected an int from 1 to {MOST_THREADS}, found {quote(threads)}"
             )
         self._bundle = bundle
         self._plan = plan
@@ -93,7 +93,7 @@ class Player:
         return self._types(lambda name: self._plan.values[name].kind == "output")
 
     def run(
-        self, inputs: Mapping[str, object], progress: Progress | None = None
+        self, inputs: Mapping[str, object], progress: CallProgress | None = None
     ) -> dict[str, np.ndarray]:
         """Play the plan once and give copies of its outputs.
 
@@ -172,7 +172,7 @@ class Player:
         tokenizers = {n: t for n, t in self._bundle.tokenizers.items() if n in known}
         if not tokenizers:
             raise InputError(
-                f"plan {self._plan.name!r} takes no prompt; its inputs: {listed(known)}"
+                f"plan {self._plan.name!r} takes no prompt; its inputs: {quote_names(known)}"
             )
         if negative_prompt and not any(f"negative_{name}" in known for name in tokenizers):
             raise InputError(
@@ -256,14 +256,14 @@ class Player:
         What lies on a GPU is left to the session to check.
         """
         if not isinstance(inputs, Mapping):
-            raise InputError(f"expected a mapping from names to arrays, found {shown(inputs)}")
+            raise InputError(f"expected a mapping from names to arrays, found {quote(inputs)}")
         known = {**self.inputs, **self.feeds}
         for name in inputs:
             if name not in known:
                 raise InputError(
-                    f"plan {self._plan.name!r} has no input {shown(name)}"
-                    f"{did_you_mean(str(name), known)}; its inputs: {listed(self.inputs)}; "
-                    f"it may also be fed: {listed(self.feeds)}"
+                    f"plan {self._plan.name!r} has no input {quote(name)}"
+                    f"{did_you_mean(str(name), known)}; its inputs: {quote_names(self.inputs)}; "
+                    f"it may also be fed: {quote_names(self.feeds)}"
                 )
         calls = calls_to_launch(self._plan, inputs.keys())
         read = {binding.value for i in calls for binding in self._plan.calls[i].reads.values()}
@@ -307,10 +307,10 @@ def calls_to_launch(plan: Plan, given: Collection[str]) -> list[int]:
         written = {binding.value for binding in call.writes.values()}
         missing = sorted(written.difference(given))
         if missing and written.intersection(given):
-            fed = listed(sorted(written.intersection(given)))
+            fed = quote_names(sorted(written.intersection(given)))
             raise InputError(
-                f"plan {plan.name!r}: with {fed} give {listed(missing)}, too: one call computes "
-                "them all; or give none of them"
+                f"plan {plan.name!r}: with {fed} give {quote_names(missing)}, too: one call "
+                "computes them all; or give none of them"
             )
         if missing:
             calls.append(i)

@@ -14,7 +14,7 @@ from keepstep.runtime.backends import Session
 from keepstep.runtime.errors import ResultError
 from keepstep.runtime.floats import DTYPES, count_not_finite
 from keepstep.runtime.format.plan import Plan
-from keepstep.runtime.wording import shown
+from keepstep.runtime.quoting import quote
 
 
 def check_results(
@@ -35,8 +35,8 @@ def check_results(
         if bad:
             rewind()
             raise ResultError(
-                f"plan {shown(plan.name)}: {bad} of {array.size} elements of the output "
-                f"{shown(name)} are NaN or infinite; {_origin(plan, session, calls)}: give "
+                f"plan {quote(plan.name)}: {bad} of {array.size} elements of the output "
+                f"{quote(name)} are NaN or infinite; {_origin(plan, session, calls)}: give "
                 "smaller inputs or a LoRA a smaller scale, or export with --dtype bfloat16 or "
                 "float32"
             )
@@ -57,7 +57,7 @@ def _origin(plan: Plan, session: Session, calls: Sequence[int]) -> str:
                 array = array[binding.row : binding.row + type_.shape[0]]
             if count_not_finite(array, type_.dtype):
                 return (
-                    f"the first stage to give such numbers is {shown(call.stage)} "
-                    f"(calls[{index}], {shown(tensor)})"
+                    f"the first stage to give such numbers is {quote(call.stage)} "
+                    f"(calls[{index}], {quote(tensor)})"
                 )
     return "played once more, no stage gave such numbers"

@@ -11,13 +11,13 @@
 namespace keepstep::internal {
 
 /// Quotes a text (UTF-8, or any bytes), escaped and cut.
-std::string shown(std::string_view text);
+std::string quote(std::string_view text);
 /// Writes a name without quotes, escaped and cut, as a part of a place.
-std::string bare(std::string_view name);
+std::string escape(std::string_view name);
 /// What another library says, as one printable line: cut, and with blanks for what is no letter.
-std::string told(std::string_view text);
+std::string sanitize(std::string_view text);
 /// Quotes names with commas between; the first dozen of them.
-std::string listed(const std::vector<std::string>& names);
+std::string quote_names(const std::vector<std::string>& names);
 /// ` (did you mean 'x'?)` when a known name is close to `name`, else nothing.
 std::string did_you_mean(std::string_view name, const std::vector<std::string>& known);
 

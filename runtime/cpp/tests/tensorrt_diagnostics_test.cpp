@@ -1,4 +1,4 @@
-#include "backends/tensorrt_words.h"
+#include "backends/tensorrt_diagnostics.h"
 
 #include <doctest/doctest.h>
 
@@ -7,7 +7,7 @@
 namespace keepstep::tests {
 
 using internal::interface_fault;
-using internal::Named;
+using internal::OrderedMap;
 using internal::refusal;
 using internal::ToldErrors;
 using internal::Type;
@@ -24,11 +24,11 @@ TEST_CASE("data types of TensorRT have the plan's names, and others their own") 
 }
 
 TEST_CASE("an engine with other tensors than the plan binds is told from one that fits") {
-    Named<Type> plan;
+    OrderedMap<Type> plan;
     plan.add("x", {"float32", {1, 4}});
     plan.add("weight", {"float16", {4, 4}});
     CHECK(interface_fault(plan, plan) == "");
-    Named<Type> engine;
+    OrderedMap<Type> engine;
     engine.add("x", {"float32", {1, 4}});
     CHECK(interface_fault(plan, engine) == "the engine has no 'weight', which the plan binds");
     CHECK(interface_fault(engine, plan) ==

@@ -9,21 +9,21 @@ from typing import Protocol
 
 import numpy as np
 
-from keepstep.exporter.check.verify import distance, golden_inputs
+from keepstep.exporter.check.verify import distance, recorded_inputs
 from keepstep.exporter.schedule.schema import LETTER_OF
 from keepstep.playing.conditioning import grey, run_inputs
 from keepstep.runtime import Bundle, Player
 from keepstep.runtime.backends import backend, playable
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.format.plan import Call, Plan
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.quoting import quote, quote_names
 
 from .setting import Setting
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one cell."""
+    """One run of one configuration."""
 
     image: np.ndarray  # uint8 (B, H, W, 3)
     seconds: float  # the whole picture: text, loop, decoder
@@ -32,7 +32,7 @@ class Run:
     loop: Collection[str] = tuple(LETTER_OF)  # labels of the network's calls; a schedule's kinds
 
 
-class Cell(Protocol):
+class Configuration(Protocol):
     """One row of the table: a schedule, and how it is run."""
 
     bundle: Bundle
@@ -53,7 +53,7 @@ class Cell(Protocol):
 
 
 @dataclass
-class CompiledCell:
+class CompiledConfiguration:
     """A plan, played by keepstep."""
 
     bundle: Bundle
@@ -94,7 +94,7 @@ class CompiledCell:
         golden = self.bundle.golden(self.plan)
         if "outputs.latents" not in golden:
             return None
-        latents = self._player.run(golden_inputs(golden))["latents"]
+        latents = self._player.run(recorded_inputs(golden))["latents"]
         return distance(latents, golden["outputs.latents"], "float32")
 
     def close(self) -> None:
@@ -120,7 +120,8 @@ def backends_for(bundle: Bundle, plan: str, asked: tuple[str, ...] = ()) -> tupl
         if name not in found:
             backend(name)  # says what is missing
             raise BackendError(
-                f"backend {shown(name)} plays nothing of plan {shown(plan)}: the bundle has "
-                f"engines for {listed(engines)}; what can be measured here: {listed(found)}"
+                f"backend {quote(name)} plays nothing of plan {quote(plan)}: the bundle has "
+                f"engines for {quote_names(engines)}; what can be measured here: "
+                f"{quote_names(found)}"
             )
     return tuple(dict.fromkeys(asked)) or found

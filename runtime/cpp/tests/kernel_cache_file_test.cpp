@@ -1,4 +1,4 @@
-#include "kept_file.h"
+#include "kernel_cache_file.h"
 
 #include <doctest/doctest.h>
 
@@ -17,7 +17,7 @@ TEST_CASE("what is kept is read again, and replaces what was there") {
     CHECK(internal::kept_bytes(file) == first);
     CHECK(internal::keep_bytes(file, "longer", 6));
     CHECK(internal::kept_bytes(file) == "longer");
-    CHECK(std::distance(fs::directory_iterator(temporary.path()), {}) == 1);  // no draft is left
+    CHECK(std::distance(fs::directory_iterator(temporary.path()), {}) == 1);  // no part is left
 }
 
 TEST_CASE("what cannot be kept is no failure, and leaves nothing") {

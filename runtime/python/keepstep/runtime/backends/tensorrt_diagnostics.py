@@ -8,7 +8,7 @@ from typing import Any
 
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.wording import listed, shown
+from keepstep.runtime.quoting import quote, quote_names
 
 TENSORRT_DTYPES = {
     "FLOAT": "float32",
@@ -46,9 +46,9 @@ def interface_fault(
 ) -> str | None:
     """How the tensors of an engine differ from those that the plan binds."""
     if missing := [name for name in expected if name not in found]:
-        return f"the engine has no {listed(missing)}, which the plan binds"
+        return f"the engine has no {quote_names(missing)}, which the plan binds"
     if extra := [name for name in found if name not in expected]:
-        return f"the engine has {listed(extra)}, which the plan does not know"
+        return f"the engine has {quote_names(extra)}, which the plan does not know"
     for name, type_ in expected.items():
         if found[name] != type_:
             return f"{name}: the plan has {type_text(type_)}, the engine {type_text(found[name])}"
@@ -64,7 +64,7 @@ def alias_fault(in_place: Mapping[str, str], aliased: Mapping[str, str]) -> str 
     for output, input_ in aliased.items():
         if in_place.get(output) != input_:
             return (
-                f"the engine wants {shown(output)} in the memory of {shown(input_)}, and the "
+                f"the engine wants {quote(output)} in the memory of {quote(input_)}, and the "
                 "stage's in_place does not say so"
             )
     return None

@@ -16,32 +16,32 @@ _MOST_NAMES = 12  # names in a list
 _SEARCHED_NAMES = 1000  # looking for a close match costs time per name
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """Quote a value, escaped and cut."""
     text = ascii(value[: _LONGEST + 1] if isinstance(value, str) else value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 2]}…{text[-1]}"
 
 
-def bare(name: str) -> str:
+def escape(name: str) -> str:
     """Write a name without quotes, escaped and cut, as a part of a place."""
-    return shown(name)[1:-1]
+    return quote(name)[1:-1]
 
 
-def told(error: object) -> str:
+def sanitize(error: object) -> str:
     """What another library says, as one printable line: cut, blanks for what cannot be printed."""
     text = str(error)
     line = "".join(c if c.isprintable() else " " for c in text[:_LONGEST_TOLD])
     return f"{line}…" if len(text) > _LONGEST_TOLD else line
 
 
-def listed(names: Iterable[str]) -> str:
+def quote_names(names: Iterable[str]) -> str:
     """Quote names with commas between; the first dozen of them."""
     names = list(islice(names, _MOST_NAMES + 1))
-    text = ", ".join(shown(name) for name in names[:_MOST_NAMES])
+    text = ", ".join(quote(name) for name in names[:_MOST_NAMES])
     return (text or "none") + (", …" if len(names) > _MOST_NAMES else "")
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """` (did you mean 'x'?)` when a known name is close to `name`, else nothing."""
     close = get_close_matches(name[:200], list(islice(known, _SEARCHED_NAMES)), n=1)
-    return f" (did you mean {shown(close[0])}?)" if close else ""
+    return f" (did you mean {quote(close[0])}?)" if close else ""

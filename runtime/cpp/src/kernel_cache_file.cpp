@@ -1,4 +1,4 @@
-#include "kept_file.h"
+#include "kernel_cache_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -15,11 +15,11 @@ namespace keepstep::internal {
 namespace {
 
 /// A name in the same folder that nobody else writes to: no other process, and no other thread.
-std::string draft_of(const std::string& path) {
-    static std::atomic<unsigned> drafts = 0;
+std::string part_of(const std::string& path) {
+    static std::atomic<unsigned> parts = 0;
     const std::size_t name = path.rfind('/') + 1;  // 0 where there is no folder
     return path.substr(0, name) + "." + path.substr(name) + "." + std::to_string(getpid()) + "-" +
-           std::to_string(drafts++) + ".part";
+           std::to_string(parts++) + ".part";
 }
 
 bool write_all(int file, const char* bytes, std::size_t size) {
@@ -44,13 +44,13 @@ std::string kept_bytes(const std::string& path) {
 }
 
 bool keep_bytes(const std::string& path, const void* bytes, std::size_t size) {
-    const std::string draft = draft_of(path);
-    const int file = open(draft.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    const std::string part = part_of(path);
+    const int file = open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (file < 0) return false;
     const bool written = write_all(file, static_cast<const char*>(bytes), size);
     const bool closed = close(file) == 0;  // full disks are told of here, too
-    if (written && closed && std::rename(draft.c_str(), path.c_str()) == 0) return true;
-    unlink(draft.c_str());
+    if (written && closed && std::rename(part.c_str(), path.c_str()) == 0) return true;
+    unlink(part.c_str());
     return false;
 }
 

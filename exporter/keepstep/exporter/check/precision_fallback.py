@@ -1,4 +1,4 @@
-"""The smallest change of precision that lets a departing call give what it must.
+"""The smallest change of precision that lets a call match that does not.
 
 Tried on the stage's own ONNX file with ONNX Runtime: kinds of operations are put into float32,
 the cheapest kind first, until the golden values come out.
@@ -22,12 +22,12 @@ from .verify import SELECTING, judged, recorded_calls, recorded_margins
 KINDS = ("attention", "linear", "convolution")
 
 
-def repair(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
-    """Kinds of operations that repair the first departing call in float32; None if none do.
+def precision_fallback(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
+    """Kinds of operations that end the first mismatch if in float32; None if none do.
 
     Only float16 is tried: it is what overflows, and what ONNX Runtime has kernels for.
     """
-    call = verdict.departing
+    call = verdict.mismatch
     if call is None or bundle.manifest.model.get("dtype") != "float16":
         return None
     plan = bundle.plan(verdict.plan)

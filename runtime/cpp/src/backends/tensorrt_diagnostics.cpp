@@ -1,9 +1,9 @@
-#include "backends/tensorrt_words.h"
+#include "backends/tensorrt_diagnostics.h"
 
 #include <algorithm>
 #include <utility>
 
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::internal {
 namespace {
@@ -32,7 +32,7 @@ constexpr Way ways[] = {
     {"INSUFFICIENT_GPU_MEMORY", "close what else uses the GPU, or export smaller"},
 };
 
-std::vector<std::string> without(const Named<Type>& names, const Named<Type>& others) {
+std::vector<std::string> without(const OrderedMap<Type>& names, const OrderedMap<Type>& others) {
     std::vector<std::string> found;
     for (const auto& [name, _] : names) {
         if (!others.contains(name)) found.push_back(name);
@@ -62,16 +62,16 @@ std::string refusal(std::uint64_t diagnostics, const std::string& gpu, const std
            (way == nullptr ? another : way);
 }
 
-std::string interface_fault(const Named<Type>& expected, const Named<Type>& found) {
+std::string interface_fault(const OrderedMap<Type>& expected, const OrderedMap<Type>& found) {
     if (const auto missing = without(expected, found); !missing.empty()) {
-        return "the engine has no " + listed(missing) + ", which the plan binds";
+        return "the engine has no " + quote_names(missing) + ", which the plan binds";
     }
     if (const auto extra = without(found, expected); !extra.empty()) {
-        return "the engine has " + listed(extra) + ", which the plan does not know";
+        return "the engine has " + quote_names(extra) + ", which the plan does not know";
     }
     for (const auto& [name, type] : expected) {
         if (found.at(name) == type) continue;
-        return shown(name) + ": the plan has " + type_text(type) + ", the engine " +
+        return quote(name) + ": the plan has " + type_text(type) + ", the engine " +
                type_text(found.at(name));
     }
     return "";
@@ -91,7 +91,7 @@ std::string version_fault(std::int32_t library, std::int32_t oldest) {
 }
 
 void ToldErrors::add(std::string_view message) {
-    std::string line = told(message);
+    std::string line = sanitize(message);
     const std::lock_guard<std::mutex> lock(mutex_);
     last_.push_back(std::move(line));
     if (last_.size() > kept_errors) last_.pop_front();

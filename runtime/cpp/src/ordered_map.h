@@ -11,7 +11,7 @@ namespace keepstep::internal {
 
 /// A map that keeps the order in which it was filled, so that findings come in the plan's order.
 template <class T>
-class Named {
+class OrderedMap {
   public:
     using Item = std::pair<std::string, T>;
 

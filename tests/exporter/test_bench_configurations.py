@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from exporter.bench_reports import plan
 
-from keepstep.bench import cells
-from keepstep.bench.cells import backends_for
+from keepstep.bench import configurations
+from keepstep.bench.configurations import backends_for
 from keepstep.playing.conditioning import grey, noises
 from keepstep.runtime import BackendError
 from keepstep.runtime.format.plan import TensorType
@@ -30,7 +30,7 @@ def bundle(*engines: str) -> Any:
 def test_all_backends_that_play_the_plan_are_measured_unless_some_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cells, "playable", lambda program: ("a", "b"))
+    monkeypatch.setattr(configurations, "playable", lambda program: ("a", "b"))
     assert backends_for(bundle("a"), "full") == ("a", "b")
     assert backends_for(bundle("a"), "full", ("b",)) == ("b",)
     assert backends_for(bundle("a"), "full", ("b", "a", "b")) == ("b", "a")
@@ -42,8 +42,8 @@ def test_where_nothing_can_be_played_the_reason_of_the_bundles_engines_is_given(
     def backend(name: str) -> None:
         raise BackendError(f"backend {name!r} needs something else")
 
-    monkeypatch.setattr(cells, "playable", lambda program: ())
-    monkeypatch.setattr(cells, "backend", backend)
+    monkeypatch.setattr(configurations, "playable", lambda program: ())
+    monkeypatch.setattr(configurations, "backend", backend)
     with pytest.raises(BackendError, match="'tensorrt-rtx' needs something else"):
         backends_for(bundle("tensorrt-rtx"), "full")
 
@@ -51,7 +51,7 @@ def test_where_nothing_can_be_played_the_reason_of_the_bundles_engines_is_given(
 def test_a_backend_that_runs_here_without_engines_of_the_bundle_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cells, "backend", lambda name: None)
+    monkeypatch.setattr(configurations, "backend", lambda name: None)
     with pytest.raises(BackendError, match="has engines for 'tensorrt-rtx'") as refused:
         backends_for(bundle("tensorrt-rtx"), "full", ("null",))
     assert "'null' plays nothing of plan 'full'" in str(refused.value)

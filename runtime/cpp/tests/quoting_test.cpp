@@ -2,30 +2,30 @@
 
 #include "paths.h"
 #include "toy_bundle.h"
-#include "wording.h"
+#include "quoting.h"
 
 namespace keepstep::tests {
 
 using namespace internal;
 
 TEST_CASE("what is quoted is escaped and cut") {
-    CHECK(shown("a b") == "'a b'");
-    CHECK(shown("it's\n\\") == "'it\\'s\\n\\\\'");
-    CHECK(shown("\xC3\xBC \xE2\x80\x93 \xF0\x9F\x8D\x8E") == "'\\xfc \\u2013 \\U0001f34e'");
-    CHECK(shown("\xFF\xC3") == "'\\xff\\xc3'");
-    CHECK(shown(std::string(1'000'000, 'x')).size() < 90);
-    CHECK(shown(std::string(1'000'000, '\x1b')).size() < 90);
+    CHECK(quote("a b") == "'a b'");
+    CHECK(quote("it's\n\\") == "'it\\'s\\n\\\\'");
+    CHECK(quote("\xC3\xBC \xE2\x80\x93 \xF0\x9F\x8D\x8E") == "'\\xfc \\u2013 \\U0001f34e'");
+    CHECK(quote("\xFF\xC3") == "'\\xff\\xc3'");
+    CHECK(quote(std::string(1'000'000, 'x')).size() < 90);
+    CHECK(quote(std::string(1'000'000, '\x1b')).size() < 90);
 }
 
 TEST_CASE("what another library says becomes one line") {
-    CHECK(told("it's\n\"gone\"\x1b\xFF") == "it's \"gone\"  ");
-    CHECK(told(std::string(1'000'000, 'x')).size() < 410);
+    CHECK(sanitize("it's\n\"gone\"\x1b\xFF") == "it's \"gone\"  ");
+    CHECK(sanitize(std::string(1'000'000, 'x')).size() < 410);
 }
 
 TEST_CASE("the first dozen names of a list are quoted") {
-    CHECK(listed({}) == "none");
-    CHECK(listed({"a", "b"}) == "'a', 'b'");
-    CHECK(listed(std::vector<std::string>(13, "a")).find(", …") != std::string::npos);
+    CHECK(quote_names({}) == "none");
+    CHECK(quote_names({"a", "b"}) == "'a', 'b'");
+    CHECK(quote_names(std::vector<std::string>(13, "a")).find(", …") != std::string::npos);
 }
 
 TEST_CASE("a close name is guessed, and a far one is not") {

@@ -1,4 +1,4 @@
-#include "wording.h"
+#include "quoting.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -33,7 +33,7 @@ std::size_t decoded(std::string_view text, std::uint32_t& character) {
     return length;
 }
 
-std::string escaped(std::uint32_t character) {
+std::string escape_of(std::uint32_t character) {
     switch (character) {
         case '\n': return "\\n";
         case '\r': return "\\r";
@@ -69,19 +69,19 @@ std::size_t distance(std::string_view one, std::string_view other) {
 
 }  // namespace
 
-std::string bare(std::string_view name) {
+std::string escape(std::string_view name) {
     std::string text;
     for (std::size_t at = 0; at < name.size();) {
         std::uint32_t character = 0;
         at += decoded(name.substr(at), character);
-        const std::string next = escaped(character);
+        const std::string next = escape_of(character);
         if (text.size() + next.size() > longest - 2) return text + "…";
         text += next;
     }
     return text;
 }
 
-std::string told(std::string_view text) {
+std::string sanitize(std::string_view text) {
     std::string line;
     for (const char c : text.substr(0, longest_told)) {
         line += c >= 0x20 && c < 0x7F ? c : ' ';
@@ -89,13 +89,13 @@ std::string told(std::string_view text) {
     return text.size() > longest_told ? line + "…" : line;
 }
 
-std::string shown(std::string_view text) { return "'" + bare(text) + "'"; }
+std::string quote(std::string_view text) { return "'" + escape(text) + "'"; }
 
-std::string listed(const std::vector<std::string>& names) {
+std::string quote_names(const std::vector<std::string>& names) {
     if (names.empty()) return "none";
     std::string text;
     for (std::size_t i = 0; i < names.size() && i < most_names; ++i) {
-        text += (i == 0 ? "" : ", ") + shown(names[i]);
+        text += (i == 0 ? "" : ", ") + quote(names[i]);
     }
     return names.size() > most_names ? text + ", …" : text;
 }
@@ -111,7 +111,7 @@ std::string did_you_mean(std::string_view name, const std::vector<std::string>& 
             closest = &known[i];
         }
     }
-    return closest == nullptr ? "" : " (did you mean " + shown(*closest) + "?)";
+    return closest == nullptr ? "" : " (did you mean " + quote(*closest) + "?)";
 }
 
 }  // namespace keepstep::internal

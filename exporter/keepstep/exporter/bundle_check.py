@@ -6,14 +6,14 @@ from collections.abc import Mapping
 
 from keepstep.runtime import Bundle
 
-from .check.repair import repair
+from .check.precision_fallback import precision_fallback
 from .check.verify import Model, verify
 from .errors import ExportError
 from .request import ExportRequest
 from .work import Progress
 
 
-def verify_draft(
+def verify_bundle(
     bundle: Bundle, request: ExportRequest, models: Mapping[str, Model], report: Progress
 ) -> None:
     """Refuse a bundle that does not play what the eager run gave; raises `ExportError`.
@@ -28,8 +28,8 @@ def verify_draft(
         report(f"verify {plan}", i, len(bundle.plans))
         verdict = verify(bundle, plan, "onnxruntime", models.get(plan))
         if not verdict.good:
-            report(f"look for a repair of {plan}", i, len(bundle.plans))
-            kinds = repair(bundle, verdict)
+            report(f"look for a precision fallback of {plan}", i, len(bundle.plans))
+            kinds = precision_fallback(bundle, verdict)
             way_out = (
                 f"export with {' '.join(f'--float32 {kind}' for kind in kinds)}, which repairs it"
                 if kinds

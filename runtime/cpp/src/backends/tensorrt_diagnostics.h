@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "named.h"
+#include "ordered_map.h"
 #include "plan.h"
 
 namespace keepstep::internal {
@@ -30,7 +30,7 @@ inline constexpr std::array<const char*, 7> invalidity_bits = {
 std::string refusal(std::uint64_t diagnostics, const std::string& gpu, const std::string& said);
 
 /// How the tensors of an engine differ from those that the plan binds; empty: not at all.
-std::string interface_fault(const Named<Type>& expected, const Named<Type>& found);
+std::string interface_fault(const OrderedMap<Type>& expected, const OrderedMap<Type>& found);
 
 /// A version as it is written, such as "1.7.1", from the library's number for it.
 std::string version_text(std::int32_t version);
