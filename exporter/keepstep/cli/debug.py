@@ -30,7 +30,8 @@ def stage(
 
     keepstep debug stage engines/emoji text -o text --plan dato-coco
 
-    README.txt in the folder has commands for Polygraphy and TensorRT to paste.
+    graph.txt and graph.svg show its graph; README.txt has commands for Polygraphy and TensorRT to
+    paste.
     """
     from keepstep.output.result_folder import check_folder, write_folder
     from keepstep.output.stage_files import check_tools, write_stage

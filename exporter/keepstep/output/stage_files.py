@@ -1,7 +1,7 @@
 """The files of a stage that was taken out of a bundle, in the formats of other tools.
 
 `model.onnx` for whatever reads ONNX; `inputs.json` and `outputs.json` as Polygraphy writes them;
-`README.txt` says what is what, with commands to paste.
+`graph.txt` and `graph.svg` for people; `README.txt` says what is what, with commands to paste.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ def write_stage(stage: LoneStage, folder: Path) -> None:
     from polygraphy.json import save_json
     from polygraphy.logger import G_LOGGER
 
+    from .graph_picture import graph_picture
+    from .stage_graph import graph_text
+
     tensors = [value.const_value for value in stage.model.graph.initializers.values()]
     weights = sum(tensor.nbytes for tensor in tensors if tensor is not None)
     beside = "model.onnx.data" if weights > LARGEST_WHOLE else None
@@ -55,6 +58,9 @@ def write_stage(stage: LoneStage, folder: Path) -> None:
     with G_LOGGER.verbosity(G_LOGGER.ERROR):  # it would tell of files at names that do not stay
         save_json([_plain(stage.inputs)], str(folder / "inputs.json"))
         save_json(results, str(folder / "outputs.json"))
+    title = f"stage {stage.name} of plan {stage.plan}"
+    (folder / "graph.txt").write_text(graph_text(stage.model, title), encoding="utf-8")
+    (folder / "graph.svg").write_text(graph_picture(stage.model, title), encoding="utf-8")
     (folder / "README.txt").write_text(_readme(stage, beside), encoding="utf-8")
 
 
@@ -84,6 +90,8 @@ Stage {stage.name} of plan {stage.plan}, as call {stage.call} of the plan launch
 model.onnx     the engine of ONNX Runtime, with its weights{place}
 inputs.json    what the call reads: Polygraphy's --load-inputs
 outputs.json   what it must give, by an eager run in float32: Polygraphy's --load-outputs
+graph.txt      its operations, one a line, under the modules that they come from
+graph.svg      its modules with their share of the work: a picture, for a browser
 
 Inputs:
 {_listing(stage.signature.inputs.items())}
