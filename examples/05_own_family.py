@@ -18,14 +18,13 @@ import torch
 from diffusers import AutoencoderKL, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
-from transformers import CLIPTextModel, CLIPTokenizer
 
 from keepstep.exporter import export, models
 from keepstep.exporter.check.verify import verify
 from keepstep.exporter.models import Checkpoint, Family, Model
 from keepstep.exporter.models.autoencoder import Autoencoder, LatentScale
 from keepstep.exporter.models.denoiser import Cut, Denoiser, Site
-from keepstep.exporter.models.text import Text, TextEncoder
+from keepstep.exporter.models.text import clip_text
 from keepstep.exporter.schedule.schema import parse
 
 BLOCKS = 3
@@ -101,15 +100,7 @@ def load(
 ) -> Model:
     """A checkpoint of this family; `module` makes a component of its class."""
     network, vae = module(Transformer, "transformer"), module(AutoencoderKL, "vae")
-    encoder = module(CLIPTextModel, "text_encoder")
-    text = Text(
-        stage=TextEncoder(encoder),
-        encoders={"text_encoder": encoder},
-        tokenizers={"token_ids": checkpoint.tokenizer(CLIPTokenizer, "tokenizer")},
-        folders={"token_ids": "tokenizer"},
-        outputs=("prompt_embeds",),
-        where=checkpoint.name,
-    )
+    text = clip_text(checkpoint, module)
     return Model(
         family="toy",
         checkpoint=checkpoint,

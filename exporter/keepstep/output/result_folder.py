@@ -49,9 +49,8 @@ def write_folder(path: Path, fill: Callable[[Path], object]) -> None:
             staging.mkdir()
             fill(staging)
             sync_tree(staging)
-            staging.rename(
-                target
-            )  # an empty folder makes way, one that was filled meanwhile does not
+            # An empty folder makes way, one that was filled meanwhile does not.
+            staging.rename(target)
             sync(target.parent)
     except OSError as error:
         raise KeepstepError(

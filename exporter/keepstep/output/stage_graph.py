@@ -50,7 +50,7 @@ def macs_of(node: ir.Node) -> int:
         return 0
     if node.op_type in ("MatMul", "Gemm"):
         return prod(given) * (shapes[0] or [1])[-1]
-    if node.op_type in ("Conv", "ConvTranspose"):
+    if node.op_type == "Conv":
         kernel = shapes[1] or ()
         return prod(given) * prod(kernel[1:])
     if node.op_type == "MultiHeadAttention":  # both products: of queries by keys, and by values

@@ -23,7 +23,7 @@ KINDS = ("attention", "linear", "convolution")
 
 
 def precision_fallback(bundle: Bundle, verdict: Verdict) -> tuple[str, ...] | None:
-    """Kinds of operations that end the first mismatch if in float32; None if none do.
+    """Kinds of operations that end the first mismatch when in float32; None if none do.
 
     Only float16 is tried: it is what overflows, and what ONNX Runtime has kernels for.
     """

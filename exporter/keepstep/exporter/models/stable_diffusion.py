@@ -7,14 +7,14 @@ from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from packaging import version
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextModel
 
 from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_text, check_unet, picture_size, text_width
 from .family import Family, Model, component_class
 from .scheduler_config import guidances_of
-from .text import Text, TextEncoder
+from .text import clip_text
 from .unet import UNet
 
 NAME = "stable-diffusion"
@@ -45,15 +45,7 @@ def load(
     where = checkpoint.name
     unet, vae = module(UNet2DConditionModel, "unet"), module(AutoencoderKL, "vae")
     autoencoder = Autoencoder(vae, LatentScale(float(vae.config.scaling_factor)))
-    encoder = module(CLIPTextModel, "text_encoder")
-    text = Text(
-        stage=TextEncoder(encoder),
-        encoders={"text_encoder": encoder},
-        tokenizers={"token_ids": checkpoint.tokenizer(CLIPTokenizer, "tokenizer")},
-        folders={"token_ids": "tokenizer"},
-        outputs=("prompt_embeds",),
-        where=where,
-    )
+    text = clip_text(checkpoint, module)
     check_unet(unet.config, vae.config, None, NAME, where)
     unit = autoencoder.factor * 2 ** (len(unet.config.block_out_channels) - 1)
     size = picture_size(height, width, _native_size(unet), autoencoder.factor, unit, where)

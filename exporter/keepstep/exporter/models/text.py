@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
 from keepstep.runtime.folder.tokenizer import of_several_vectors, spell_out
 
 from ..folder.hub import quiet
+from .checkpoint import Checkpoint
 from .config_checks import prompt_length
 from .guidance import NEGATIVE, of_both, of_guidance
 
@@ -94,6 +95,19 @@ class Text:
         """The same, elsewhere and in another dtype."""
         with quiet():
             return replace(self, stage=self.stage.to(device, dtype))
+
+
+def clip_text(checkpoint: Checkpoint, module: Callable[[Any, str], Any]) -> Text:
+    """The text of a checkpoint with one CLIP encoder; `module` makes a component of its class."""
+    encoder = module(CLIPTextModel, "text_encoder")
+    return Text(
+        stage=TextEncoder(encoder),
+        encoders={"text_encoder": encoder},
+        tokenizers={"token_ids": checkpoint.tokenizer(CLIPTokenizer, "tokenizer")},
+        folders={"token_ids": "tokenizer"},
+        outputs=("prompt_embeds",),
+        where=checkpoint.name,
+    )
 
 
 def _both(positive: Tensor, negative: Tensor | None) -> Tensor:

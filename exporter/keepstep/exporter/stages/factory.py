@@ -163,24 +163,24 @@ class StageFactory:
     def _prompt(self) -> StageSpec:
         """What depends on the conditions alone, such as cross-attention's keys and values."""
 
-        def make() -> TracedStage:
-            network = self._network_trace(None, WINDOW_STEP, None)
-            given = {network.trace.inputs[name]: name for name in self.conditions}
-            part = extract(network.trace, given, network.hoisted.prompt)
-            return TracedStage(part, network.ports)
-
-        return self._spec("prompt", make, (self.model.denoiser.component,))
+        return self._hoisted("prompt", self.conditions, lambda hoisted: hoisted.prompt)
 
     def _time(self) -> StageSpec:
         """What depends on the timestep alone; run at export, its results are constants."""
+        return self._hoisted("time", TIMESTEP, lambda hoisted: hoisted.time)
+
+    def _hoisted(
+        self, name: str, told: Iterable[str], outputs: Callable[[Hoisted], Mapping[fx.Node, str]]
+    ) -> StageSpec:
+        """The part of the network from the inputs `told` to one of the frontiers."""
 
         def make() -> TracedStage:
             network = self._network_trace(None, WINDOW_STEP, None)
-            given = {network.trace.inputs[name]: name for name in TIMESTEP}
-            part = extract(network.trace, given, network.hoisted.time)
+            given = {network.trace.inputs[tensor]: tensor for tensor in told}
+            part = extract(network.trace, given, outputs(network.hoisted))
             return TracedStage(part, network.ports)
 
-        return self._spec("time", make, (self.model.denoiser.component,))
+        return self._spec(name, make, (self.model.denoiser.component,))
 
     def _conditioning(self, window: int) -> StageSpec:
         """What depends on timestep and conditions, such as modulation, for all calls at once.
