@@ -6,7 +6,7 @@ from their published configurations. What does not fit into the time is told and
 again with the same --work, and it goes on there.
 
 Usage: python benchmarks/gpu.py [--dry-run] [--minutes 9] [--models sd15 sdxl]
-           [--backends tensorrt-rtx onnxruntime-cuda] [--work out/gpu]
+           [--backends tensorrt-rtx onnxruntime-cuda aotinductor-cuda] [--work out/gpu]
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from keepstep.runtime import KeepstepError
 from keepstep.runtime.backends import backend
 
 USUAL = ("tensorrt-rtx", "onnxruntime-cuda")
+OTHERWISE = "aotinductor-cuda"  # where none of those can run: all that it needs is PyTorch
 console = Console()
 
 
@@ -80,19 +81,23 @@ def main() -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     parser.add_argument("--minutes", type=float, default=8.8, help="that all of it may take")
-    parser.add_argument("--models", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--backends", nargs="+", choices=ENGINES, default=list(USUAL))
+    parser.add_argument("--models", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--backends", nargs="+", choices=ENGINES)
     parser.add_argument("--repeats", type=int, default=3, help="rounds over all rows")
     parser.add_argument("--work", type=Path, default=ROOT / "out/gpu", help="kept between runs")
     given = parser.parse_args()
-    why = refused(given.backends)
+    backends = given.backends or [*USUAL]
+    why = refused(backends)
+    if not given.backends and len(why) == len(backends):
+        backends.append(OTHERWISE)
+        why |= refused([OTHERWISE])
     work = given.work.absolute()
     if given.dry_run:
-        show(steps(given.models, given.backends, work, given.repeats))
+        show(steps(given.models, backends, work, given.repeats))
         for reason in why.values():
             console.print(f"not here: {reason}", markup=False, highlight=False, soft_wrap=True)
         return
-    usable = [name for name in given.backends if name not in why]
+    usable = [name for name in backends if name not in why]
     if not usable:
         sys.exit("gpu.py: nothing to measure: " + "; ".join(why.values()))
     measure(steps(given.models, usable, work, given.repeats), why, work, given.minutes)

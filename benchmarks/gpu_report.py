@@ -47,7 +47,8 @@ def markdown(data: Data) -> list[str]:
     lines = head(str(machine["gpu"]), "gpu.py", machine, how)
     lines += ["## Do engines load and play on this GPU?", ""]
     lines += table(("backend", "plays", "worst stage of each plan"), list(_plays(data)), 3)
-    for what in (CHECKED, *(f"{m}-{w}" for m in CASES for w in ("shared", "embedded"))):
+    kinds = ("shared", "embedded", "shared, with torch.compile,")
+    for what in (CHECKED, *(f"{m}-{kind}" for m in CASES for kind in kinds)):
         for name, report in data["found"].items():
             if name.startswith(f"bench {what} on "):
                 lines += [f"## {name.removeprefix('bench ')}", "", *_table(report)]

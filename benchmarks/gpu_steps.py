@@ -18,7 +18,10 @@ ENGINES = {
     "tensorrt-rtx": "tensorrt-rtx",
     "tensorrt": "tensorrt",
     "onnxruntime-cuda": "onnxruntime",
+    "aotinductor-cuda": "aotinductor-cuda",
+    "aotinductor": "aotinductor",  # a CPU: to rehearse the programme where there is no GPU
 }
+SHARED_ONLY = ("onnxruntime-cuda", "aotinductor-cuda", "aotinductor")  # no embedded weights
 CHECKED = "emoji"
 
 
@@ -54,6 +57,8 @@ def steps(models: Sequence[str], backends: Sequence[str], work: Path, repeats: i
         found += _measure(CASES[name], backends, work, repeats)
     for name in models:
         found += _embedded(CASES[name], backends, work, repeats)
+    if backends and models:
+        found.append(_torch_compile(CASES[models[0]], backends[0], work, repeats))
     return found
 
 
@@ -111,9 +116,7 @@ def _measure(case: Case, backends: Sequence[str], work: Path, repeats: int) -> I
     for backend in backends:
         after = (f"export {what}", play_name(backend))
         yield _verify(what, backend, bundle, after)
-        command = (*_bench(bundle, backend, repeats), "--model", str(model), "--no-equal-latency")
-        if backend != backends[0] or case.model != "sd15":  # once will do: it compiles for long
-            command = (*command, "--no-torch-compile")
+        command = (*_beside_eager(bundle, backend, repeats, model), "--no-torch-compile")
         yield Step(bench_name(what, backend), command, case.measure, after, alone=True)
         for plan in (case.schedules[0], case.schedules[-1]):
             look = (sys.executable, str(IDLE), str(bundle), plan, backend)
@@ -124,8 +127,8 @@ def _embedded(case: Case, backends: Sequence[str], work: Path, repeats: int) -> 
     """The same with weights in the engines, where a backend bakes them in."""
     what = f"{case.model}-embedded"
     for backend in backends:
-        if backend == "onnxruntime-cuda":
-            continue  # its kernels take weights in the same way, wherever they come from
+        if backend in SHARED_ONLY:
+            continue
         options = ["--verify", "none", "--weights", "embedded", "--backend", ENGINES[backend]]
         bundle = work / f"{what}-{backend}"
         command = _export(case, bundle, work / "models" / case.model, options)
@@ -141,6 +144,14 @@ def _embedded(case: Case, backends: Sequence[str], work: Path, repeats: int) -> 
         )
 
 
+def _torch_compile(case: Case, backend: str, work: Path, repeats: int) -> Step:
+    """All rows of a model again, and what torch.compile makes of it: that compiles for minutes."""
+    what = f"{case.model}-shared"
+    command = _beside_eager(work / what, backend, repeats, work / "models" / case.model)
+    after = (bench_name(what, backend),)
+    return Step(f"bench {what}, with torch.compile, on {backend}", command, 240, after, alone=True)
+
+
 def _verify(what: str, backend: str, bundle: Path, after: tuple[str, ...]) -> Step:
     command = (*KEEPSTEP, "verify", str(bundle), "--backend", backend, "--json")
     return Step(verify_name(what, backend), command, 10, after, alone=True)
@@ -150,6 +161,10 @@ def _export(case: Case, bundle: Path, model: Path, options: Sequence[str]) -> tu
     schedules = [word for schedule in case.schedules for word in ("-s", schedule)]
     command = [*KEEPSTEP, "export", str(model), "-o", str(bundle), *schedules]
     return (*command, "--dtype", "float16", *options)
+
+
+def _beside_eager(bundle: Path, backend: str, repeats: int, model: Path) -> tuple[str, ...]:
+    return (*_bench(bundle, backend, repeats), "--model", str(model), "--no-equal-latency")
 
 
 def _bench(bundle: Path, backend: str, repeats: int) -> tuple[str, ...]:

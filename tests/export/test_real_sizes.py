@@ -18,11 +18,11 @@ from exporter.small_stages import RTX
 from keepstep.exporter import export, models
 from keepstep.exporter.engines import BuildOptions, OnnxStage, builder
 from keepstep.exporter.engines.tensorrt import TensorRTBuilder
+from keepstep.exporter.graph.weight_layout import path_of
 from keepstep.exporter.plan.lowering import LoweredSchedule, lower_schedule
 from keepstep.exporter.schedule.schema import Schedule
 from keepstep.exporter.stages.compiled import Precision, StageCompiler
 from keepstep.exporter.stages.factory import StageFactory
-from keepstep.exporter.stages.weights import path_of
 from keepstep.exporter.store.cache import Cache
 from keepstep.playing.summary import describe
 from keepstep.runtime import Bundle

@@ -38,9 +38,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     checked: list[tuple[Any, Any]] = []
     build = tensorrt.TensorRTBuilder.build
 
-    def noting(builder: Any, stage: OnnxStage, weights: Any) -> bytes:
+    def noting(builder: Any, stage: OnnxStage, *more: Any) -> bytes:
         stages.append(stage)
-        return build(builder, stage, weights)
+        return build(builder, stage, *more)
 
     def checking(where: str, found: Any, expected: Any) -> None:
         checked.append(expected)

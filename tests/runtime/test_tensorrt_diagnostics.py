@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from keepstep.runtime.backends.tensorrt_diagnostics import alias_fault, interface_fault, refusal
+from keepstep.runtime.backends.session import interface_fault
+from keepstep.runtime.backends.tensorrt_diagnostics import alias_fault, refusal
 from keepstep.runtime.format.plan import TensorType
 
 NAMES = {"VERSION_MISMATCH": 1, "UNSUPPORTED_CC": 2, "OLD_CUDA_DRIVER": 4, "MALFORMED_ENGINE": 32}

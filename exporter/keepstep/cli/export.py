@@ -21,7 +21,10 @@ def export(
     ],
     backend: Annotated[
         list[str] | None,
-        typer.Option(help="onnxruntime, tensorrt-rtx or tensorrt; repeat. [onnxruntime]"),
+        typer.Option(
+            help="onnxruntime, tensorrt-rtx, tensorrt, aotinductor (a CPU) or aotinductor-cuda; "
+            "repeat. [onnxruntime]"
+        ),
     ] = None,
     dtype: Annotated[
         str, typer.Option(help="float32, float16 or bfloat16: of weights and products.")
@@ -41,7 +44,9 @@ def export(
     ] = "shared",
     compute_capability: Annotated[
         list[str] | None,
-        typer.Option(help="GPUs that TensorRT engines are for, such as 8.9; repeat. [any]"),
+        typer.Option(
+            help="GPUs that engines are for, such as 8.9; repeat. [any, or the one at hand]"
+        ),
     ] = None,
     weight_streaming: Annotated[
         bool, typer.Option(help="Let embedded weights stay in host memory.")

@@ -14,7 +14,11 @@ BundleArgument = Annotated[Path, typer.Argument(help="A bundle made by `keepstep
 PlanOption = Annotated[str | None, typer.Option(help="Which plan; the first one if not given.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 BackendOption = Annotated[
-    str, typer.Option(help="onnxruntime, onnxruntime-cuda, tensorrt-rtx or tensorrt.")
+    str,
+    typer.Option(
+        help="onnxruntime, onnxruntime-cuda, tensorrt-rtx, tensorrt, aotinductor or "
+        "aotinductor-cuda."
+    ),
 ]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, max=1024, help="CPU threads; all cores if not given.")

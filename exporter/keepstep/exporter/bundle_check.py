@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 from keepstep.runtime import Bundle
 
@@ -12,23 +13,27 @@ from .errors import ExportError
 from .request import ExportRequest
 from .work import Progress
 
+PLAYED_HERE = ("onnxruntime", "aotinductor", "aotinductor-cuda")
+
 
 def verify_bundle(
     bundle: Bundle, request: ExportRequest, models: Mapping[str, Model], report: Progress
 ) -> None:
     """Refuse a bundle that does not play what the eager run gave; raises `ExportError`.
 
-    Only on the CPU: backends of a GPU are verified where there is one, by `keepstep verify`.
+    On the backends that surely play here: the engines of the others are built for a machine that
+    need not be this one, and `keepstep verify` looks at them there.
 
     models   plan → what makes its eager calls again
     """
-    if request.verify == "none" or "onnxruntime" not in [b.backend for b in request.builders]:
+    if request.verify == "none":
         return
-    for i, plan in enumerate(bundle.plans):
-        report(f"verify {plan}", i, len(bundle.plans))
-        verdict = verify(bundle, plan, "onnxruntime", models.get(plan))
+    here = [builder.backend for builder in request.builders if builder.backend in PLAYED_HERE]
+    for i, (backend, plan) in enumerate(product(here, bundle.plans)):
+        report(f"verify {plan} on {backend}", i, len(here) * len(bundle.plans))
+        verdict = verify(bundle, plan, backend, models.get(plan))
         if not verdict.good:
-            report(f"look for a precision fallback of {plan}", i, len(bundle.plans))
+            report(f"look for a precision fallback of {plan}", i, len(here) * len(bundle.plans))
             kinds = precision_fallback(bundle, verdict)
             way_out = (
                 f"export with {' '.join(f'--float32 {kind}' for kind in kinds)}, which repairs it"

@@ -17,6 +17,7 @@ from .check.calibration import Calibration, calibrate, check_boundaries, out_of_
 from .check.calibration_file import read_calibration, write_calibration
 from .check.golden import golden_calls, golden_inputs
 from .check.recorded_run import EagerCalls, golden_run, record_run, without_network
+from .engines import ON_GPU
 from .errors import ExportError
 from .folder.content import Content
 from .graph.precision import all_nodes, nodes_of_kinds
@@ -103,7 +104,7 @@ class _Compilation:
                 {name: stage.converted.ports for name, stage in own.items()},
                 self.weights,
             )
-            if any(builder.backend != "onnxruntime" for builder in request.builders):
+            if any(builder.backend in ON_GPU for builder in request.builders):
                 check_alignment(plans[draft.name])  # better told now than by the player
         golden = {
             draft.name: {
@@ -177,15 +178,17 @@ class _Compilation:
         embedded = None
         if self.request.embedded:
             embedded = EmbeddedWeights(self.checkpoint, self.model.checkpoint.tensor)
-        compiled = {}
-        precision = self.precision
+        precision, converted = self.precision, {}
         for stage in self.wanted:
             self.work.start(f"convert {stage.name}")
-            converted = self.compiler.convert(stage, precision)
+            made = self.compiler.convert(stage, precision)
+            if made.code.outputs:
+                converted[stage] = made
+        builds = self.compiler.builds(converted.values(), self.request.builders, embedded)
+        compiled = {}
+        for stage in converted:
             self.work.start(f"build {stage.name}")
-            if not converted.code.outputs:
-                continue
-            compiled[stage] = self.compiler.build(converted, self.request.builders, embedded)
+            compiled[stage] = next(builds)
         return compiled
 
     @cached_property
@@ -283,9 +286,8 @@ def _tasks(request: ExportRequest, stages: Sequence[StageSpec]) -> list[Task]:
     tasks = [Task("convert time", 8)]
     if request.verify != "none":
         tasks += [Task(f"calibrate {name}", 30) for name in names]
-    for stage in stages:
-        tasks.append(Task(f"convert {stage.name}", stage.cost))
-        tasks.append(Task(f"build {stage.name}", stage.cost // 4))
+    tasks += [Task(f"convert {stage.name}", stage.cost) for stage in stages]
+    tasks += [Task(f"build {stage.name}", stage.cost // 4) for stage in stages]
     if request.verify == "run":
         tasks += [Task(f"run {name} eagerly", 300) for name in names]
     return [*tasks, Task("write the weights", 10)]

@@ -1,4 +1,4 @@
-"""Engines from ONNX stages, one file a backend.
+"""Engines from converted stages, one file a backend.
 
 A library is imported when its builder is asked for, never before.
 """
@@ -6,21 +6,26 @@ A library is imported when its builder is asked for, never before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 from ..errors import ExportError
+from .aotinductor import AotInductorBuilder
 from .onnxruntime import OnnxRuntimeBuilder
 from .options import BuildOptions
 from .stage import OnnxStage
 from .tensorrt import TensorRTBuilder
 
-__all__ = ["BACKENDS", "BuildOptions", "Builder", "OnnxStage", "builder"]
+__all__ = ["BACKENDS", "ON_GPU", "BuildOptions", "Builder", "OnnxStage", "builder"]
 
-BACKENDS = ("onnxruntime", "tensorrt-rtx", "tensorrt")
+if TYPE_CHECKING:
+    from ..graph.extract import Subgraph
+
+BACKENDS = ("onnxruntime", "tensorrt-rtx", "tensorrt", "aotinductor", "aotinductor-cuda")
+ON_GPU = ("tensorrt-rtx", "tensorrt", "aotinductor-cuda")
 
 
 class Builder(Protocol):
@@ -34,14 +39,24 @@ class Builder(Protocol):
     def extension(self) -> str:
         """Of the engine's file, without the dot."""
 
+    @property
+    def at_once(self) -> int:
+        """How many engines may be built at the same time on this machine."""
+
     def identity(self) -> Mapping[str, object]:
         """All that an engine's bytes depend on beside the ONNX code and the weights, as JSON."""
 
-    def build(self, stage: OnnxStage, weights: Callable[[str], np.ndarray] | None) -> bytes:
+    def build(
+        self,
+        stage: OnnxStage,
+        weights: Callable[[str], np.ndarray] | None,
+        subgraph: Callable[[], Subgraph],
+    ) -> bytes:
         """The engine of `stage`.
 
         weights   arrays by name, for the options' "embedded" (bfloat16 as uint16); None for
                   "shared": they stay outside
+        subgraph  what its ONNX code was made of, traced when it is asked for
         Raises `ExportError`.
         """
 
@@ -59,4 +74,6 @@ def builder(backend: str, options: BuildOptions) -> Builder:
         )
     if backend == "onnxruntime":
         return OnnxRuntimeBuilder(options)
+    if backend.startswith("aotinductor"):
+        return AotInductorBuilder(backend, options)
     return TensorRTBuilder(backend, options)

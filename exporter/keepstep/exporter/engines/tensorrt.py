@@ -8,10 +8,10 @@ the parser in memory, since an ONNX file holds no more than 2 GiB.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from .interruptible import interruptible
 from .options import BuildOptions, check_compute_capabilities
 from .stage import OnnxStage, check_interface
 from .tensorrt_errors import build_error, parser_error
+
+if TYPE_CHECKING:
+    from ..graph.extract import Subgraph
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class TensorRTBuilder:
     """Builds engines with one of the two libraries; several of them share its one log."""
 
     extension = "engine"
+    at_once = 1  # the library uses all cores, and one log
 
     def __init__(self, backend: str, options: BuildOptions) -> None:
         """Import the library and check the options; raises `ExportError`."""
@@ -69,7 +73,12 @@ class TensorRTBuilder:
             "tf32": self._options.tf32,
         }
 
-    def build(self, stage: OnnxStage, weights: Source | None) -> bytes:
+    def build(
+        self,
+        stage: OnnxStage,
+        weights: Source | None,
+        subgraph: Callable[[], Subgraph] | None = None,
+    ) -> bytes:
         """The serialized engine; raises `ExportError` for what the library can't build."""
         assert (weights is not None) == (self._options.weights == "embedded")
         monitor = _monitor(self._trt)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from keepstep.runtime.format.plan import Stage
 from ..engines import Builder
 from ..engines.stage import OnnxStage
 from ..folder.content import Content
+from ..graph.extract import Subgraph
 from ..graph.precision import lower_precision
 from ..methods.port import Port
 from ..models.checkpoint import FLOATS
@@ -44,6 +46,7 @@ class ConvertedStage:
 
     code: OnnxStage
     ports: Mapping[str, Port]
+    subgraph: Callable[[], Subgraph]  # of which the code was made, in its dtypes
 
 
 @dataclass(frozen=True)
@@ -74,23 +77,45 @@ class StageCompiler:
             }
         )
 
-        def make(_: Path) -> Files:
+        def lowered() -> Subgraph:
             subgraph, ports = stage.subgraph, stage.ports
-            if not subgraph.outputs:
+            if dtype == "float32":
+                return subgraph
+            return lower_precision(
+                subgraph,
+                FLOATS[dtype],
+                half_inputs=[name for name in subgraph.inputs if ports[name].lowered],
+                half_outputs=[name for name in subgraph.outputs if ports[name].lowered],
+                kept=kept,
+            )
+
+        def make(_: Path) -> Files:
+            if not stage.subgraph.outputs:
                 return stage_files(OnnxStage(stage.name, b"", {}, {}, {}, 0), {})
-            if dtype != "float32":
-                subgraph = lower_precision(
-                    subgraph,
-                    FLOATS[dtype],
-                    half_inputs=[name for name in subgraph.inputs if ports[name].lowered],
-                    half_outputs=[name for name in subgraph.outputs if ports[name].lowered],
-                    kept=kept,
-                )
-            return stage_files(onnx_from_subgraph(stage.name, subgraph), ports)
+            return stage_files(onnx_from_subgraph(stage.name, lowered()), stage.ports)
 
         entry = self._cache.made("stage", key, {"stage": stage.name, "dtype": dtype}, make)
         files = {name: blob.path.read_bytes() for name, blob in entry.files.items()}
-        return ConvertedStage(*stage_from_files(files))
+        return ConvertedStage(*stage_from_files(files), lowered)
+
+    def builds(
+        self,
+        converted: Iterable[ConvertedStage],
+        builders: Sequence[Builder],
+        embedded: EmbeddedWeights | None,
+    ) -> Iterator[CompiledStage]:
+        """The stages with their engines, in order; as many are built at once as builders allow."""
+        at_once = min(builder.at_once for builder in builders)
+        if at_once == 1:  # then in the main thread, which alone is told of an interrupt
+            yield from (self.build(stage, builders, embedded) for stage in converted)
+            return
+        with ThreadPoolExecutor(at_once) as pool:
+            pending = [pool.submit(self.build, stage, builders, embedded) for stage in converted]
+            try:
+                yield from (each.result() for each in pending)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
 
     def build(
         self,
@@ -102,7 +127,7 @@ class StageCompiler:
         code = converted.code
         engines, files = {}, {}
         for builder in builders:
-            blob = self._engine(code, builder, embedded)
+            blob = self._engine(converted, builder, embedded)
             path = f"stages/{code.name}-{blob.sha256[:12]}.{builder.extension}"
             engines[builder.backend], files[path] = path, blob
         stage = Stage(
@@ -114,7 +139,10 @@ class StageCompiler:
         )
         return CompiledStage(stage, converted, files)
 
-    def _engine(self, code: OnnxStage, builder: Builder, embedded: EmbeddedWeights | None) -> Blob:
+    def _engine(
+        self, converted: ConvertedStage, builder: Builder, embedded: EmbeddedWeights | None
+    ) -> Blob:
+        code = converted.code
         key = cache_key(
             {
                 "onnx": hashlib.sha256(code.onnx).hexdigest(),
@@ -126,7 +154,8 @@ class StageCompiler:
         about = {"stage": code.name, "backend": builder.backend}
 
         def make(_: Path) -> Files:
-            return {"engine": builder.build(code, embedded.array if embedded else None)}
+            weights = embedded.array if embedded else None
+            return {"engine": builder.build(code, weights, converted.subgraph)}
 
         if embedded:
             entry = embedded.checkpoint.made(self._cache, "engine", key, about, make)

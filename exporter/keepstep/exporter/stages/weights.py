@@ -1,10 +1,4 @@
-"""Weights by name: what is folded into a weight is said by its name.
-
-`unet.conv_in.weight` is the checkpoint's tensor in float32. Suffixes say what was done to it, in
-order: a dtype (`:float16`), then changes of layout (`:transpose-1-0`, `:unsqueeze-0`,
-`:reshape-8-1-1`). So an engine's weights name all that is needed to make them from any checkpoint
-of the same architecture.
-"""
+"""Weights, made from a checkpoint's tensors as their names say, and the file that holds them."""
 
 from __future__ import annotations
 
@@ -20,21 +14,11 @@ from torch import Tensor
 from keepstep.runtime.format.plan import TensorType
 
 from ..errors import ModelError
+from ..graph.weight_layout import LAYOUTS, changes_of, source_of
 from ..models.checkpoint import FLOATS
 
 # Names in safetensors headers.
 _CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-
-LAYOUTS: Mapping[str, Callable[[Tensor, list[int]], Tensor]] = {
-    "transpose": lambda tensor, axes: tensor.permute(axes),
-    "unsqueeze": lambda tensor, axes: _unsqueeze(tensor, axes),
-    "reshape": lambda tensor, shape: tensor.reshape(shape),
-}
-
-
-def path_of(name: str) -> str:
-    """The checkpoint's tensor from which the weight `name` is made."""
-    return name.partition(":")[0]
 
 
 def make_weight(name: str, read: Callable[[str], Tensor]) -> Tensor:
@@ -42,16 +26,12 @@ def make_weight(name: str, read: Callable[[str], Tensor]) -> Tensor:
 
     Raises `ModelError` where not all of its numbers are finite.
     """
-    path, *changes = name.split(":")
+    path, _, dtype = source_of(name).partition(":")
     stored = read(path)
-    dtype = torch.float32
-    if changes and changes[0] in FLOATS:
-        dtype = FLOATS[changes.pop(0)]
-    tensor = stored.to(dtype)
+    tensor = stored.to(FLOATS[dtype] if dtype else torch.float32)
     _check_finite(path, stored, tensor)
-    for change in changes:
-        kind, *numbers = change.split("-")
-        tensor = LAYOUTS[kind](tensor, [int(number) for number in numbers])
+    for kind, numbers in changes_of(name):
+        tensor = LAYOUTS[kind](tensor, numbers)
     return tensor.contiguous()
 
 
@@ -135,9 +115,3 @@ def _is_finite(tensor: Tensor) -> bool:
 
 def _item_bytes(kind: TensorType) -> int:
     return kind.bytes // kind.size
-
-
-def _unsqueeze(tensor: Tensor, axes: list[int]) -> Tensor:
-    for axis in sorted(axes):
-        tensor = tensor.unsqueeze(axis)
-    return tensor

@@ -99,13 +99,10 @@ class Stream:
         recorded = checked(cudart.cudaStreamEndCapture(self.handle), "end a capture")
         try:
             _refuse_host_nodes(recorded)
-            return Graph(checked(cudart.cudaGraphInstantiate(recorded, 0), "make a graph"))
+            made = checked(cudart.cudaGraphInstantiate(recorded, 0), "make a graph")
+            return Graph(made, self)
         finally:
             cudart.cudaGraphDestroy(recorded)
-
-    def play(self, graph: Graph) -> None:
-        """Launch a whole graph."""
-        checked(cudart.cudaGraphLaunch(graph.handle, self.handle), "launch a graph")
 
     def timed(self, works: Sequence[Callable[[], None]]) -> tuple[float, ...]:
         """Seconds that the GPU takes for each work, one behind the other, without waiting."""
@@ -136,9 +133,13 @@ class Stream:
 class Graph:
     """Launches that the GPU goes through by itself."""
 
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
+    def __init__(self, handle: Any, stream: Stream) -> None:
+        self._handle, self._stream = handle, stream
         self._destroy = _finalizer(self, cudart.cudaGraphExecDestroy, handle)
+
+    def play(self) -> None:
+        """Launch all of it on the stream that it was recorded on."""
+        checked(cudart.cudaGraphLaunch(self._handle, self._stream.handle), "launch a graph")
 
     def close(self) -> None:
         """Give it back."""

@@ -26,38 +26,50 @@ from keepstep.runtime.quoting import quote, sanitize
 class DeviceArray(DeviceMemory):
     """A host array's copy on the device."""
 
-    def __init__(self, array: np.ndarray, stream: Stream) -> None:
+    def __init__(
+        self, array: np.ndarray, stream: Stream, axes: tuple[int, ...] | None = None
+    ) -> None:
         super().__init__(array.nbytes)
         self.source = array  # its address is what this copy is known by
-        stream.upload(self.address, array)
+        stream.upload(self.address, array if axes is None else array.transpose(axes))
 
 
-# By the host array's address and size: plans, players, and bundles that differ by a LoRA share
-# what they have in common, for as long as any of them uses it.
-_uploaded: WeakValueDictionary[tuple[int, int], DeviceArray] = WeakValueDictionary()
+# By the host array's address, size and order of axes: plans, players, and bundles that differ by a
+# LoRA share what they have in common, for as long as any of them uses it.
+_uploaded: WeakValueDictionary[tuple[object, ...], DeviceArray] = WeakValueDictionary()
 _uploading = Lock()
 
 
-def uploaded(array: np.ndarray, stream: Stream) -> DeviceArray:
-    """The copy of a constant on the device; made if no player has one."""
-    key = (array.ctypes.data, array.nbytes)
+def uploaded(array: np.ndarray, stream: Stream, axes: tuple[int, ...] | None = None) -> DeviceArray:
+    """The copy of a constant on the device, its axes in another order if that is given.
+
+    Made if no player has one.
+    """
+    key = (array.ctypes.data, array.nbytes, axes)
     with _uploading:
         copy = _uploaded.get(key)
         if copy is None:
-            copy = _uploaded[key] = DeviceArray(array, stream)
+            copy = _uploaded[key] = DeviceArray(array, stream, axes)
         return copy
 
 
 class DeviceValues:
     """Everything that a plan's calls read and write."""
 
-    def __init__(self, bundle: BundleFolder, plan: Plan, stream: Stream) -> None:
+    def __init__(
+        self,
+        bundle: BundleFolder,
+        plan: Plan,
+        stream: Stream,
+        layouts: Mapping[str, tuple[int, ...]],
+    ) -> None:
         self._plan = plan
         self._stream = stream
         self._arena: DeviceMemory | None = DeviceMemory(plan.arena_bytes)
         stream.zero(self.arena, plan.arena_bytes)
         self._constants = {
-            part: uploaded(host_array(bundle, plan, part), stream) for part in constant_parts(plan)
+            part: uploaded(host_array(bundle, plan, part), stream, layouts.get(part.value))
+            for part in constant_parts(plan)
         }
 
     @property

@@ -10,15 +10,16 @@ from __future__ import annotations
 import warnings
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from threading import RLock
+from typing import Protocol
 
 import numpy as np
 
 from keepstep.runtime.backends import Session, SupportsDLPack, Times
-from keepstep.runtime.backends.cuda import Graph, Stream
+from keepstep.runtime.backends.cuda import Stream
 from keepstep.runtime.backends.cuda_memory import DeviceValues
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
@@ -32,18 +33,34 @@ ATTEMPTS = 3  # at a capture: an engine may take memory once more than it says
 exclusive = RLock()
 
 
+class Replay(Protocol):
+    """Launches that were captured."""
+
+    def play(self) -> None:
+        """Launch all of them at once, on the session's stream."""
+
+    def close(self) -> None:
+        """Give them back."""
+
+
 class CudaSession(Session):
     """A plan's values on the GPU, the address of every tensor of every call, and graphs."""
 
     runs_before_capture = 1  # in which an engine settles: compiles, takes its scratch memory
 
-    def __init__(self, bundle: BundleFolder, plan: Plan) -> None:
+    def __init__(
+        self,
+        bundle: BundleFolder,
+        plan: Plan,
+        layouts: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:
+        """layouts: constant → the order of its axes in memory, where that is not the plan's."""
         self._plan = plan
         self._stream = Stream()
-        self._values = DeviceValues(bundle, plan, self._stream)
+        self._values = DeviceValues(bundle, plan, self._stream, layouts or {})
         self._addresses = call_addresses(plan, self._values.arena, self._values.constants)
         # By the calls that were played.
-        self._graphs: dict[tuple[int, ...], Graph] = {}
+        self._graphs: dict[tuple[int, ...], Replay] = {}
         self._runs: Counter[tuple[int, ...]] = Counter()
         self._closed = False
 
@@ -77,7 +94,7 @@ class CudaSession(Session):
         """Launch the graph of these calls; until there is one, the calls, and then make it."""
         key = tuple(calls)
         if key in self._graphs:
-            self._stream.play(self._graphs[key])
+            self._graphs[key].play()
             return
         super().play(calls)
         self._runs[key] += 1
@@ -85,6 +102,10 @@ class CudaSession(Session):
         if 0 <= attempt < ATTEMPTS:
             self.wait()
             self._capture(key, last=attempt == ATTEMPTS - 1)
+
+    def captured(self, launch: Callable[[], None]) -> Replay:
+        """What `launch` launches on the session's stream; nothing of it runs now."""
+        return self._stream.captured(launch)
 
     def warmed_up(self) -> None:
         """Called when calls have been captured for the first time."""
@@ -135,7 +156,7 @@ class CudaSession(Session):
         try:
             self.check_capturable()
             with exclusive:
-                graph = self._stream.captured(lambda: super(CudaSession, self).play(calls))
+                graph = self.captured(lambda: super(CudaSession, self).play(calls))
         except BackendError as error:
             if last:
                 warnings.warn(

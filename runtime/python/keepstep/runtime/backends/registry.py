@@ -68,6 +68,21 @@ _KNOWN: Mapping[str, _Known] = {
         "pip install 'onnxruntime-gpu[cuda,cudnn]' (both are one module)",
         gpu=True,
     ),
+    "aotinductor": _Known(
+        "aotinductor",
+        "AotInductor",
+        "aotinductor",
+        (Library("torch"),),
+        "pip install 'keepstep[aotinductor]'",
+    ),
+    "aotinductor-cuda": _Known(
+        "aotinductor_cuda",
+        "AotInductorCuda",
+        "aotinductor-cuda",
+        (Library("torch"), *_CUDA),
+        "pip install 'keepstep[aotinductor,cuda]'",
+        gpu=True,
+    ),
     "tensorrt-rtx": _Known(
         "tensorrt",
         "TensorRtx",

@@ -7,7 +7,7 @@ a GPU fits in without a change.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -16,7 +16,8 @@ import numpy as np
 
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
-from keepstep.runtime.format.plan import Plan
+from keepstep.runtime.format.plan import Plan, TensorType
+from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.memory.inputs import SupportsDLPack
 from keepstep.runtime.quoting import quote_names
 
@@ -102,3 +103,17 @@ def engine_paths(bundle: BundleFolder, plan: Plan, engines: str) -> dict[str, st
                 f"export again with --backend {engines}, or play with one of those"
             )
     return {name: stage.engines[engines] for name, stage in plan.stages.items()}
+
+
+def interface_fault(
+    expected: Mapping[str, TensorType], found: Mapping[str, TensorType]
+) -> str | None:
+    """How the tensors of an engine differ from those that the plan binds."""
+    if missing := [name for name in expected if name not in found]:
+        return f"the engine has no {quote_names(missing)}, which the plan binds"
+    if extra := [name for name in found if name not in expected]:
+        return f"the engine has {quote_names(extra)}, which the plan does not know"
+    for name, type_ in expected.items():
+        if found[name] != type_:
+            return f"{name}: the plan has {type_text(type_)}, the engine {type_text(found[name])}"
+    return None

@@ -6,9 +6,7 @@ from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
-from keepstep.runtime.format.plan import TensorType
-from keepstep.runtime.format.rules_values import type_text
-from keepstep.runtime.quoting import quote, quote_names
+from keepstep.runtime.quoting import quote
 
 TENSORRT_DTYPES = {
     "FLOAT": "float32",
@@ -39,20 +37,6 @@ def tensorrt_log(trt: Any) -> Any:
                 self.errors.append(message)
 
     return Log()
-
-
-def interface_fault(
-    expected: Mapping[str, TensorType], found: Mapping[str, TensorType]
-) -> str | None:
-    """How the tensors of an engine differ from those that the plan binds."""
-    if missing := [name for name in expected if name not in found]:
-        return f"the engine has no {quote_names(missing)}, which the plan binds"
-    if extra := [name for name in found if name not in expected]:
-        return f"the engine has {quote_names(extra)}, which the plan does not know"
-    for name, type_ in expected.items():
-        if found[name] != type_:
-            return f"{name}: the plan has {type_text(type_)}, the engine {type_text(found[name])}"
-    return None
 
 
 def alias_fault(in_place: Mapping[str, str], aliased: Mapping[str, str]) -> str | None:

@@ -13,10 +13,10 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from keepstep.runtime.backends.cuda import device
+from keepstep.runtime.backends.session import interface_fault
 from keepstep.runtime.backends.tensorrt_diagnostics import (
     TENSORRT_DTYPES,
     alias_fault,
-    interface_fault,
     refusal,
     tensorrt_log,
 )
