@@ -59,10 +59,11 @@ def test_whatever_is_measured_is_measured_on_a_quiet_machine() -> None:
             assert step.alone, step.name
 
 
-def test_what_one_run_is_meant_to_do_fits_into_nine_minutes_but_for_embedded_weights() -> None:
+def test_what_one_run_is_meant_to_do_fits_into_nine_minutes_but_for_what_comes_last() -> None:
     """Exports run side by side; each model's, drawn before, is as long as the longest of them."""
     usual = steps(list(CASES), ["tensorrt-rtx"], Path("work"), 5)
-    wanted = [step for step in usual if "embedded" not in step.name]
+    last = ("embedded", "torch.compile")
+    wanted = [step for step in usual if not any(word in step.name for word in last)]
     together = max(case.draw + case.export[0] for case in CASES.values())
     assert together + sum(step.seconds for step in wanted if step.alone) < 9 * 60
 

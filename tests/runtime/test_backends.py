@@ -28,7 +28,7 @@ def test_a_backend_that_is_not_installed_says_how_to_get_it(
         bundle.player("toy")
 
 
-GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt-rtx", "tensorrt")
+GPU_BACKENDS = ("onnxruntime-cuda", "tensorrt-rtx", "tensorrt", "aotinductor-cuda")
 
 
 @pytest.mark.parametrize("name", GPU_BACKENDS)
@@ -37,7 +37,7 @@ def test_without_a_driver_a_gpu_backend_says_so_and_what_would_run(
 ) -> None:
     monkeypatch.setattr(registry, "_installed", lambda library: True)
     monkeypatch.setattr(registry, "gpu_fault", lambda: "no CUDA driver is found (libcuda.so.1)")
-    assert backends.runnable() == ("null", "onnxruntime")
+    assert backends.runnable() == ("null", "onnxruntime", "aotinductor")
     with pytest.raises(
         BackendError,
         match=rf"'{name}' needs an NVIDIA GPU, and no CUDA driver is found.*'onnxruntime'",
@@ -53,6 +53,8 @@ def test_without_a_driver_a_gpu_backend_says_so_and_what_would_run(
         ("tensorrt-rtx", "cuda.bindings", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt-rtx", "tensorrt_rtx", r"keepstep\[tensorrt-rtx\]"),
         ("tensorrt-rtx", "cuda.core", r"keepstep\[tensorrt-rtx\]"),
+        ("aotinductor", "torch", r"keepstep\[aotinductor\]"),
+        ("aotinductor-cuda", "cuda.core", r"keepstep\[aotinductor,cuda\]"),
         ("tensorrt", "tensorrt", r"keepstep\[tensorrt\].* pypi\.nvidia\.com"),
     ],
 )
