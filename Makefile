@@ -26,8 +26,8 @@ engines: $(READY)
 	$(BIN)/python benchmarks/engines.py
 
 ## test: everything that must hold before a change lands
-test: lint test-cpp test-cpp-fuzz
-	$(BIN)/python -m pytest -m "not long"
+test: lint test-cpp
+	$(BIN)/python -m pytest -m "not long" -n 2 --dist loadfile
 
 ## test-quick: the runtime, the layout and what needs no export; less than a minute
 test-quick: $(READY)
@@ -45,8 +45,8 @@ test-cpp-thread: $(READY)
 test-cpp-fuzz:
 	runtime/cpp/test.sh fuzz
 
-## test-long: models of real sizes, kills, every kind of half precision; some ten minutes more
-test-long: $(READY) test-cpp-thread
+## test-long: what is run before a release: real sizes, kills, every dtype, seeded faults, fuzzing
+test-long: $(READY) test-cpp-thread test-cpp-fuzz
 	$(BIN)/python -m pytest -m long
 
 lint: $(READY)

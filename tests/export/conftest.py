@@ -32,5 +32,6 @@ def samplers_bundle(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture(scope="session")
 def emoji_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """The trained model with the three built-in schedules."""
-    return export(EMOJI, BUILT_IN, tmp_path_factory.mktemp("bundle") / "emoji")
+    """The trained model with the three built-in schedules; every stage is compared."""
+    out = tmp_path_factory.mktemp("bundle") / "emoji"
+    return export(EMOJI, BUILT_IN, out, verify="stages")

@@ -46,7 +46,7 @@ def play(*arguments: object) -> None:
     assert ended.returncode == 0, ended.stderr
 
 
-@pytest.mark.parametrize("plan", ["full", "dato-coco"])
+@pytest.mark.parametrize("plan", [pytest.param("full", marks=pytest.mark.long), "dato-coco"])
 def test_golden_inputs_give_pythons_outputs_to_the_bit(
     plan: str, emoji_bundle: Bundle, tmp_path: Path
 ) -> None:

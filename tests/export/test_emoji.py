@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from exports_for_tests import BUILT_IN, EMOJI
 
-from keepstep.exporter import models
+from keepstep.exporter import export, models
 from keepstep.exporter.check.golden import PROMPT
 from keepstep.exporter.check.verify import WHOLE_RUN, verify
 from keepstep.runtime import Bundle
@@ -17,10 +18,19 @@ from keepstep.runtime.format.plan import Plan
 
 
 @pytest.mark.parametrize("plan", BUILT_IN)
-def test_every_plan_equals_the_eager_run_of_its_schedule(plan: str, emoji_bundle: Bundle) -> None:
+def test_every_stage_of_a_plan_is_what_the_eager_one_is(plan: str, emoji_bundle: Bundle) -> None:
     verdict = verify(emoji_bundle, plan)
     assert verdict.good, verdict.sentence
     assert [stage.stage for stage in verdict.stages] == list(emoji_bundle.plan(plan).stages)
+
+
+@pytest.mark.long  # three whole runs, and each of them again for their export
+def test_every_plan_equals_the_eager_run_of_its_schedule(tmp_path: Path) -> None:
+    bundle = export(EMOJI, BUILT_IN, tmp_path / "emoji")
+    for plan in BUILT_IN:
+        verdict = verify(bundle, plan)
+        assert verdict.run
+        assert verdict.good, verdict.sentence
 
 
 def test_the_dato_plan_launches_26_network_stages_and_one_of_each_other(

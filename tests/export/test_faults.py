@@ -89,7 +89,13 @@ MISTAKES: dict[str, tuple[Any, str, object, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", MISTAKES)
+QUICK = ("guidance halves exchanged", "a gather by one")  # two are enough for every change
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [*QUICK, *(pytest.param(f, marks=pytest.mark.long) for f in MISTAKES if f not in QUICK)],
+)
 def test_a_fault_of_the_exporter_is_refused_at_its_place(
     fault: str, small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

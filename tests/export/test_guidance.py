@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,15 +45,17 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     }
 
 
+FAMILIES = ["sd", pytest.param("xl", marks=pytest.mark.long)]
+SCHEDULES = {"sd": [FULL, NONE, PRUNED, FROM_IMAGE], "xl": [FULL, NONE]}
+
+
 @pytest.fixture(scope="module")
-def bundles(
+def bundle_of(
     folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Bundle]:
+) -> Callable[[str], Bundle]:
+    """A family's bundle, exported when it is first asked for."""
     out = tmp_path_factory.mktemp("bundles")
-    return {
-        "sd": export(folders["sd"], [FULL, NONE, PRUNED, FROM_IMAGE], out / "sd"),
-        "xl": export(folders["xl"], [FULL, NONE], out / "xl"),
-    }
+    return cache(lambda family: export(folders[family], SCHEDULES[family], out / family))
 
 
 def sizes(family: str) -> dict[str, np.ndarray]:
@@ -59,57 +63,61 @@ def sizes(family: str) -> dict[str, np.ndarray]:
     return {"time_ids": ids, "negative_time_ids": ids} if family == "xl" else {}
 
 
-@pytest.mark.parametrize("family", ["sd", "xl"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("scale", [-1.0, 0.0, 0.5, 1.0, 1.5])
 def test_a_plan_with_both_halves_gives_what_diffusers_gives_at_every_scale(
-    family: str, scale: float, bundles: dict[str, Bundle], folders: dict[str, Path]
+    family: str, scale: float, bundle_of: Callable[[str], Bundle], folders: dict[str, Path]
 ) -> None:
-    ours = played(bundles[family], FULL.name, guidance_scale=scale, **sizes(family))
+    ours = played(bundle_of(family), FULL.name, guidance_scale=scale, **sizes(family))
     theirs = drawn(folders[family], FULL.name, guidance_scale=scale, **SIZE)
     assert distance(ours["latents"], theirs) <= TOLERANCE
 
 
-@pytest.mark.parametrize("family", ["sd", "xl"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("scale", [0.0, 1.0])
 def test_a_plan_without_guidance_gives_what_diffusers_gives_without(
-    family: str, scale: float, bundles: dict[str, Bundle], folders: dict[str, Path]
+    family: str, scale: float, bundle_of: Callable[[str], Bundle], folders: dict[str, Path]
 ) -> None:
     told = {n: a for n, a in sizes(family).items() if n == "time_ids"}
-    ours = played(bundles[family], NONE.name, **told)["latents"]
+    ours = played(bundle_of(family), NONE.name, **told)["latents"]
     theirs = drawn(folders[family], FULL.name, guidance_scale=scale, **SIZE)
     assert distance(ours, theirs) <= TOLERANCE
 
 
 @pytest.mark.parametrize("plan", [FULL.name, NONE.name])
-def test_without_guidance_the_prompt_still_decides(plan: str, bundles: dict[str, Bundle]) -> None:
+def test_without_guidance_the_prompt_still_decides(
+    plan: str, bundle_of: Callable[[str], Bundle]
+) -> None:
     one, other = (
-        played(bundles["sd"], plan, prompt=prompt, guidance_scale=0.0)["latents"]
+        played(bundle_of("sd"), plan, prompt=prompt, guidance_scale=0.0)["latents"]
         for prompt in (PROMPT, OTHER)
     )
     assert distance(one, other) > 100 * TOLERANCE
 
 
-def test_a_plan_without_guidance_is_half_of_the_work(bundles: dict[str, Bundle]) -> None:
-    both, alone = (bundles["sd"].plan(name).stages for name in (FULL.name, NONE.name))
+def test_a_plan_without_guidance_is_half_of_the_work(bundle_of: Callable[[str], Bundle]) -> None:
+    both, alone = (bundle_of("sd").plan(name).stages for name in (FULL.name, NONE.name))
     # Of all its operations only the time embedding, hoisted out, does not grow with the batch.
     assert alone["full"].macs * 2 == both["full"].macs
     assert alone["text"].macs * 2 == both["text"].macs
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_plan_without_guidance_takes_nothing_negative_and_no_scale(
-    bundles: dict[str, Bundle],
+    family: str, bundle_of: Callable[[str], Bundle]
 ) -> None:
-    for bundle in bundles.values():
-        with bundle.player(NONE.name, threads=1) as player:
-            names = {*player.inputs, *player.feeds}
-            assert not [n for n in names if n.startswith(("negative", "guidance"))]
-            with pytest.raises(InputError, match="has no guidance and takes no negative prompt"):
-                player.encode(PROMPT, "blurry")
+    with bundle_of(family).player(NONE.name, threads=1) as player:
+        names = {*player.inputs, *player.feeds}
+        assert not [n for n in names if n.startswith(("negative", "guidance"))]
+        with pytest.raises(InputError, match="has no guidance and takes no negative prompt"):
+            player.encode(PROMPT, "blurry")
 
 
 @pytest.mark.parametrize("plan", [PRUNED.name, FROM_IMAGE.name])
-def test_plans_without_guidance_equal_the_eager_run(plan: str, bundles: dict[str, Bundle]) -> None:
-    verdict = verify(bundles["sd"], plan)
+def test_plans_without_guidance_equal_the_eager_run(
+    plan: str, bundle_of: Callable[[str], Bundle]
+) -> None:
+    verdict = verify(bundle_of("sd"), plan)
     assert verdict.good, verdict.sentence
 
 
@@ -141,12 +149,12 @@ def test_a_checkpoint_that_is_distilled_has_no_guidance_unless_the_schedule_says
 
 
 def test_an_export_may_be_told_the_guidance_of_all_its_schedules(
-    folders: dict[str, Path], bundles: dict[str, Bundle], tmp_path: Path
+    folders: dict[str, Path], bundle_of: Callable[[str], Bundle], tmp_path: Path
 ) -> None:
     bundle = export(folders["sd"], [FULL], tmp_path / "out", guidance="none")
     assert "guidance_scale" not in bundle.plan(FULL.name).values
     found = played(bundle, FULL.name)["latents"]
-    np.testing.assert_array_equal(found, played(bundles["sd"], NONE.name)["latents"])
+    np.testing.assert_array_equal(found, played(bundle_of("sd"), NONE.name)["latents"])
 
 
 def test_an_unknown_guidance_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
@@ -155,8 +163,8 @@ def test_an_unknown_guidance_is_refused_with_those_that_there_are(tmp_path: Path
 
 
 def test_the_tests_above_would_notice_guidance(
-    bundles: dict[str, Bundle],
+    bundle_of: Callable[[str], Bundle],
 ) -> None:
-    guided = played(bundles["sd"], FULL.name, guidance_scale=GUIDANCE_SCALE)["latents"]
-    alone = played(bundles["sd"], FULL.name, guidance_scale=1.0)["latents"]
+    guided = played(bundle_of("sd"), FULL.name, guidance_scale=GUIDANCE_SCALE)["latents"]
+    alone = played(bundle_of("sd"), FULL.name, guidance_scale=1.0)["latents"]
     assert distance(guided, alone) > 100 * TOLERANCE

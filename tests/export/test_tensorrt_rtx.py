@@ -1,16 +1,17 @@
-"""Every stage of the trained model becomes a TensorRT-RTX engine, on a machine without a GPU."""
+"""Every stage of a model becomes a TensorRT-RTX engine, on a machine without a GPU."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from exporter.small_stages import RTX
-from exports_for_tests import BUILT_IN, EMOJI
+from exports_for_tests import BUILT_IN
 from onnx import helper
 
 from keepstep.exporter import export
@@ -32,7 +33,7 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Float16, all built-in schedules; no other test has these engines built and cached."""
     stages: list[OnnxStage] = []
     checked: list[tuple[Any, Any]] = []
@@ -50,7 +51,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         patch.setattr(tensorrt.TensorRTBuilder, "build", noting)
         patch.setattr(tensorrt, "check_interface", checking)
         bundle = export(
-            EMOJI,
+            tiny_folder,
             BUILT_IN,
             tmp_path_factory.mktemp("bundle") / "rtx",
             backends=["tensorrt-rtx"],
