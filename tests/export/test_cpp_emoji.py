@@ -65,13 +65,13 @@ def test_golden_inputs_give_pythons_outputs_to_the_bit(
 
 @pytest.mark.skipif(not OUTSIDE.exists(), reason="`make test-cpp` has built no examples outside")
 def test_a_project_outside_of_the_tree_draws_pythons_picture(
-    emoji_bundle: Bundle, tmp_path: Path
+    samplers_bundle: Bundle, tmp_path: Path
 ) -> None:
-    plan = emoji_bundle.plans[0]  # what the shortest example plays
-    with emoji_bundle.player(plan) as player:
+    plan = samplers_bundle.plans[0]  # what the shortest example plays
+    with samplers_bundle.player(plan) as player:
         given = inputs_of(player, REQUEST)
         save_inputs(player, given, tmp_path / "in.safetensors")
         expected = player.run(given)["image"]
     drawn = tmp_path / "apple.ppm"
-    play(OUTSIDE, emoji_bundle.path, "onnxruntime", tmp_path / "in.safetensors", drawn)
+    play(OUTSIDE, samplers_bundle.path, "onnxruntime", tmp_path / "in.safetensors", drawn)
     assert np.array_equal(np.asarray(Image.open(drawn)), expected[0])

@@ -61,6 +61,7 @@ def read(folder: Path) -> str:
     return (folder / "model_index.json").read_text()
 
 
+@pytest.mark.long  # all stages of a batch are its own
 def test_a_batch_may_have_negative_prompts_for_some_of_its_pictures(tmp_path: Path) -> None:
     folder = write_xl_model(tmp_path / "xl")
     bundle = export(folder, [FULL], tmp_path / "bundle", batch=2, verify="none")

@@ -49,6 +49,7 @@ def test_every_built_in_schedule_of_a_right_model_is_exported(
         assert verdict.good, verdict.sentence
 
 
+@pytest.mark.long  # nothing may come from the cache
 def test_a_run_full_of_ties_is_held_tightly_though_rounding_selects(
     small_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
