@@ -10,7 +10,7 @@ preset=$1
 cd "$(dirname "$0")"
 build=../../build/cpp
 packages=$build/packages
-wanted="nlohmann-json3-dev doctest-dev libcli11-dev"
+wanted="nlohmann-json3-dev doctest-dev libcli11-dev libstb-dev"
 unset MAKEFLAGS MFLAGS MAKELEVEL # cmake starts a build of its own
 if command -v ninja > /dev/null; then export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"; fi
 
@@ -45,13 +45,15 @@ found=$(cmake --version | sed -n 's/^cmake version //p')
     skip "cmake is version $found; install $oldest or later"
 mkdir -p $build
 needed="nlohmann/json.hpp doctest/doctest.h"
-# shellcheck disable=SC2086 # two words
+of_tool="CLI/CLI.hpp stb/stb_image_write.h"
+# shellcheck disable=SC2086 # two words each
 {
-    headers_found $needed CLI/CLI.hpp || take_packages || true
+    headers_found $needed $of_tool || take_packages || true
     headers_found $needed || skip "no headers of nlohmann-json and doctest; install $wanted"
 }
-headers_found CLI/CLI.hpp ||
-    echo "keepstep-run left out of the C++ tests: no header of CLI11; install libcli11-dev"
+# shellcheck disable=SC2086
+headers_found $of_tool ||
+    echo "keepstep-run left out of the C++ tests: no CLI11 or stb; install libcli11-dev libstb-dev"
 
 without_onnxruntime=ON
 if [ "$preset" = fuzz ]; then
