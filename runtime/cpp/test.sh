@@ -75,4 +75,4 @@ cmake --preset "$preset" -DCMAKE_DISABLE_FIND_PACKAGE_ONNXRuntime=$without_onnxr
     exit 1
 }
 cmake --build --preset "$preset" --parallel "$(getconf _NPROCESSORS_ONLN)"
-ctest --preset "$preset"
+ctest --preset "$preset" --parallel "$(getconf _NPROCESSORS_ONLN)"

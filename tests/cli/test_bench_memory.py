@@ -55,6 +55,7 @@ def test_where_the_system_does_not_tell_there_is_no_figure(
     )
 
 
+@pytest.mark.long  # two processes that load a model
 def test_a_peak_that_cannot_be_measured_is_a_note(
     bundle: Path, model: Path, tmp_path: Path
 ) -> None:

@@ -39,7 +39,14 @@ PLAYED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("case", PLAYED)
+# The blocks that are built in another way; the others are a setting of the same ones.
+QUICK = ("no mid block", "blocks that attend without a prompt", "resnets that resize")
+
+
+@pytest.mark.parametrize(
+    "case",
+    [*QUICK, *(pytest.param(c, marks=pytest.mark.long) for c in PLAYED if c not in QUICK)],
+)
 def test_it_is_played_as_the_eager_network_runs(case: str, tmp_path: Path) -> None:
     folder = write_model(tmp_path / "model", levels=2, unet=PLAYED[case])
     model = models.load(str(folder), PICTURE, PICTURE)
