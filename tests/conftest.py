@@ -31,9 +31,12 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def one_table_of_operators() -> Iterator[None]:
-    """torch.onnx makes its table of operators anew for every stage, which takes a tenth of it."""
+    """torch.onnx makes its table of operators anew for every stage, which takes a tenth of it.
+
+    For folders whose tests export: importing it takes seconds.
+    """
     from torch.onnx._internal.exporter import _registration
 
     made = functools.cache(_registration.ONNXRegistry.from_torchlib)

@@ -11,6 +11,11 @@ from cli.outcome import Command, Outcome
 from keepstep.cli import main as cli
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_exports(one_table_of_operators: None) -> None:
+    """Tests here export."""
+
+
 @pytest.fixture(scope="session")
 def model() -> Path:
     """A tiny diffusers folder that tests leave as it is."""

@@ -12,6 +12,11 @@ from keepstep.exporter import export
 from keepstep.runtime import Bundle
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick_exports(one_table_of_operators: None) -> None:
+    """Tests here export."""
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("model") / "tiny")

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 from exports_for_tests import EMOJI
-from models_for_tests import write_model
 
 from keepstep.exporter import export
-from keepstep.exporter.check.verify import verify
+from keepstep.exporter.check.verify import recorded_inputs, verify
 from keepstep.exporter.engines import aotinductor
+from keepstep.exporter.schedule.schema import parse
 from keepstep.runtime import Bundle
 from keepstep.runtime.backends import playable
 
 pytestmark = pytest.mark.long  # a C++ compiler takes ten seconds and more for each stage
 
-PRUNED = """
+TEXT = """
 keepstep: 1
 name: pruned
 sampler: {scheduler: PNDMScheduler, steps: 4}
@@ -27,24 +27,19 @@ cache: {branch: 0}
 prune: {method: dato, ratio: 0.4, patch: 2}
 calls: "Fs.s."
 """
+PRUNED = parse(TEXT)
+MORE = parse(TEXT.replace("pruned", "more").replace("Fs.s.", "Fsss."))
 
 
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A pruned and cached schedule: text, prompt, full, shallow and decode for both backends."""
-    folder = tmp_path_factory.mktemp("aotinductor")
-    (folder / "pruned.yaml").write_text(PRUNED)
-    return export(
-        write_model(folder / "tiny"),
-        [folder / "pruned.yaml"],
-        folder / "bundle",
-        backends=["onnxruntime", "aotinductor"],
-    )
+    out = tmp_path_factory.mktemp("aotinductor") / "bundle"
+    return export(tiny_folder, [PRUNED], out, backends=["onnxruntime", "aotinductor"])
 
 
 def played(bundle: Bundle, backend: str, **more: object) -> Mapping[str, np.ndarray]:
-    golden = bundle.golden("pruned")
-    inputs = {n.removeprefix("inputs."): a for n, a in golden.items() if n.startswith("inputs.")}
+    inputs = recorded_inputs(bundle.golden("pruned"))
     with bundle.player("pruned", backend, **more) as player:  # type: ignore[arg-type]
         first = player.run(inputs)
         again = player.run(inputs)
@@ -75,12 +70,10 @@ def test_threads_are_the_players_own(bundle: Bundle) -> None:
 
 
 def test_a_second_export_compiles_nothing(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bundle: Bundle, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aotinductor.subprocess, "run", None)
-    folder = Path(bundle.path).parent
-    (folder / "more.yaml").write_text(PRUNED.replace("pruned", "more").replace("Fs.s.", "Fsss."))
-    again = export(folder / "tiny", [folder / "more.yaml"], tmp_path / "b", ["aotinductor"])
+    again = export(tiny_folder, [MORE], tmp_path / "b", ["aotinductor"])
     files = {stage.engines["aotinductor"] for stage in again.plan("more").stages.values()}
     assert files == {s.engines["aotinductor"] for s in bundle.plan("pruned").stages.values()}
 

@@ -14,6 +14,11 @@ from keepstep.exporter.stages.factory import StageFactory
 
 
 @pytest.fixture(scope="session", autouse=True)
+def quick_exports(one_table_of_operators: None) -> None:
+    """Tests here export."""
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     """Tiny tensors: more threads only wait for each other."""
     torch.set_num_threads(1)

@@ -108,17 +108,17 @@ def test_engines_that_other_code_wrote_are_not_taken_for_this_ones(
     built: list[str] = []
 
     class Counting(OnnxRuntimeBuilder):
-        def build(self, stage: OnnxStage, *_: object) -> bytes:
+        def build(self, stage: OnnxStage, weights: object) -> bytes:
             built.append(stage.name)
             return b"engine"
 
     with Cache(tmp_path) as cache:
         compiler = StageCompiler(cache)
         for _ in range(2):
-            compiler.build(ConvertedStage(relu(), {}, never), [Counting(SHARED)], None)
+            compiler.build(ConvertedStage(relu(), {}), [Counting(SHARED)], None)
         assert len(built) == 1
         monkeypatch.setattr(compiled, "toolchain", lambda: {"keepstep": "other code"})
-        compiler.build(ConvertedStage(relu(), {}, never), [Counting(SHARED)], None)
+        compiler.build(ConvertedStage(relu(), {}), [Counting(SHARED)], None)
     assert len(built) == 2
 
 

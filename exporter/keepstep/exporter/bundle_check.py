@@ -13,8 +13,6 @@ from .errors import ExportError
 from .request import ExportRequest
 from .work import Progress
 
-PLAYED_HERE = ("onnxruntime", "aotinductor", "aotinductor-cuda")
-
 
 def verify_bundle(
     bundle: Bundle, request: ExportRequest, models: Mapping[str, Model], report: Progress
@@ -28,12 +26,13 @@ def verify_bundle(
     """
     if request.verify == "none":
         return
-    here = [builder.backend for builder in request.builders if builder.backend in PLAYED_HERE]
-    for i, (backend, plan) in enumerate(product(here, bundle.plans)):
-        report(f"verify {plan} on {backend}", i, len(here) * len(bundle.plans))
+    here = [builder.backend for builder in request.builders if builder.plays_here]
+    checks = list(product(here, bundle.plans))
+    for i, (backend, plan) in enumerate(checks):
+        report(f"verify {plan} on {backend}", i, len(checks))
         verdict = verify(bundle, plan, backend, models.get(plan))
         if not verdict.good:
-            report(f"look for a precision fallback of {plan}", i, len(here) * len(bundle.plans))
+            report(f"look for a precision fallback of {plan}", i, len(checks))
             kinds = precision_fallback(bundle, verdict)
             way_out = (
                 f"export with {' '.join(f'--float32 {kind}' for kind in kinds)}, which repairs it"

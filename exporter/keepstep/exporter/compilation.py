@@ -17,7 +17,6 @@ from .check.calibration import Calibration, calibrate, check_boundaries, out_of_
 from .check.calibration_file import read_calibration, write_calibration
 from .check.golden import golden_calls, golden_inputs
 from .check.recorded_run import EagerCalls, golden_run, record_run, without_network
-from .engines import ON_GPU
 from .errors import ExportError
 from .folder.content import Content
 from .graph.precision import all_nodes, nodes_of_kinds
@@ -104,7 +103,7 @@ class _Compilation:
                 {name: stage.converted.ports for name, stage in own.items()},
                 self.weights,
             )
-            if any(builder.backend in ON_GPU for builder in request.builders):
+            if any(builder.aligned for builder in request.builders):
                 check_alignment(plans[draft.name])  # better told now than by the player
         golden = {
             draft.name: {

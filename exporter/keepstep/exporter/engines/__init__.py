@@ -6,7 +6,7 @@ A library is imported when its builder is asked for, never before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -19,13 +19,9 @@ from .options import BuildOptions
 from .stage import OnnxStage
 from .tensorrt import TensorRTBuilder
 
-__all__ = ["BACKENDS", "ON_GPU", "BuildOptions", "Builder", "OnnxStage", "builder"]
-
-if TYPE_CHECKING:
-    from ..graph.extract import Subgraph
+__all__ = ["BACKENDS", "BuildOptions", "Builder", "OnnxStage", "builder"]
 
 BACKENDS = ("onnxruntime", "tensorrt-rtx", "tensorrt", "aotinductor", "aotinductor-cuda")
-ON_GPU = ("tensorrt-rtx", "tensorrt", "aotinductor-cuda")
 
 
 class Builder(Protocol):
@@ -43,20 +39,22 @@ class Builder(Protocol):
     def at_once(self) -> int:
         """How many engines may be built at the same time on this machine."""
 
+    @property
+    def aligned(self) -> bool:
+        """Whether its engines want tensors to begin on multiples of `ALIGNMENT`."""
+
+    @property
+    def plays_here(self) -> bool:
+        """Whether its engines are sure to run on this machine, so that a bundle can be checked."""
+
     def identity(self) -> Mapping[str, object]:
         """All that an engine's bytes depend on beside the ONNX code and the weights, as JSON."""
 
-    def build(
-        self,
-        stage: OnnxStage,
-        weights: Callable[[str], np.ndarray] | None,
-        subgraph: Callable[[], Subgraph],
-    ) -> bytes:
+    def build(self, stage: OnnxStage, weights: Callable[[str], np.ndarray] | None) -> bytes:
         """The engine of `stage`.
 
         weights   arrays by name, for the options' "embedded" (bfloat16 as uint16); None for
                   "shared": they stay outside
-        subgraph  what its ONNX code was made of, traced when it is asked for
         Raises `ExportError`.
         """
 

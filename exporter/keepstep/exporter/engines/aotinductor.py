@@ -9,29 +9,23 @@ Packages hold machine code: for the CPU of this machine, or for the GPU of this 
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
 import re
 import subprocess
 import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from shutil import which
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from keepstep.runtime.backends.aotinductor_package import (
-    Interface,
-    Tensors,
-    interface_text,
-)
+from keepstep.runtime.backends.aotinductor_package import Interface, interface_text
+from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.quoting import quote, sanitize
 
 from ..errors import ExportError
+from ..graph.quiet import quiet
 from .initializers import Source
 from .options import BuildOptions
 from .stage import OnnxStage
@@ -51,11 +45,11 @@ class AotInductorBuilder:
     """Compiles for the CPU (`aotinductor`) or the GPU (`aotinductor-cuda`) of this machine."""
 
     extension = "pt2"
+    plays_here = True
 
     def __init__(self, backend: str, options: BuildOptions) -> None:
         """Look for what compiling needs; raises `ExportError`."""
         self.backend = backend
-        self._options = options
         if options.weights == "embedded":
             raise ExportError(
                 f"backend {quote(backend)} takes its weights from the bundle's one file: leave "
@@ -75,6 +69,11 @@ class AotInductorBuilder:
         return {"library": f"torch {torch.__version__}", "machine": self._machine}
 
     @property
+    def aligned(self) -> bool:
+        """On a GPU it would copy what is not, outputs as well."""
+        return self._on_gpu
+
+    @property
     def at_once(self) -> int:
         """One a core: a compiler takes some gigabytes for a large UNet, hence no more than 8."""
         return min(8, os.cpu_count() or 1)
@@ -84,16 +83,15 @@ class AotInductorBuilder:
         """Of one compiler, so that the last one at work does not leave most cores idle."""
         return max(1, 2 * (os.cpu_count() or 2) // self.at_once)
 
-    def build(
-        self, stage: OnnxStage, weights: Source | None, subgraph: Callable[[], Subgraph]
-    ) -> bytes:
+    def build(self, stage: OnnxStage, weights: Source | None) -> bytes:
         """The package; raises `ExportError` where PyTorch or the C++ compiler fails."""
         assert weights is None
+        assert stage.subgraph is not None, "the code alone is not what PyTorch compiles"
         layouts = _channels_last(stage) if self._on_gpu else {}
         with tempfile.TemporaryDirectory(prefix="keepstep-") as folder:
             program, package = Path(folder) / "program.pt2", Path(folder) / "stage.pt2"
             with _tracing:
-                exported, interface = _program(stage, subgraph(), layouts)
+                exported, interface = _program(stage, stage.subgraph(), layouts)
                 _save(exported, program)
                 del exported
             device = "cuda" if self._on_gpu else "cpu"
@@ -127,7 +125,12 @@ def _program(
 
     named = {source_of(name): name for name in stage.weights}
     names = [named[source] for source in subgraph.weights]
-    inputs = list(subgraph.inputs)
+    interface = Interface(
+        inputs={name: stage.inputs[name] for name in subgraph.inputs},
+        weights={name: stage.weights[name] for name in names},
+        outputs=dict(stage.outputs),
+        layouts={name: axes for name, axes in layouts.items() if name in names},
+    )
     mode = next(iter(subgraph.inputs.values())).fake_mode  # type: ignore[attr-defined]
 
     class Overwriting(nn.Module):
@@ -148,21 +151,15 @@ def _program(
                 output.copy_(result)
             return given[0]  # a program without a result cannot be saved; this one costs nothing
 
-    def example(tensor_type: Any, axes: Sequence[int] | None = None) -> Tensor:
-        shape = tensor_type.shape if axes is None else [tensor_type.shape[a] for a in axes]
-        return torch.empty(shape, dtype=getattr(torch, tensor_type.dtype))
+    def example(type_: TensorType) -> Tensor:
+        return torch.empty(type_.shape, dtype=getattr(torch, type_.dtype))
 
-    with mode, torch.no_grad(), _quiet():
-        examples = (
-            [example(stage.inputs[name]) for name in inputs],
-            [example(stage.weights[name], layouts.get(name)) for name in names],
-            [example(tensor_type) for tensor_type in stage.outputs.values()],
-        )
+    arguments = interface.arguments
+    groups = (interface.inputs, interface.weights, interface.outputs)
+    with mode, torch.no_grad(), quiet():
+        examples = tuple([example(arguments[name]) for name in group] for group in groups)
         program = torch.export.export(Overwriting().eval(), examples, strict=False)
-    weights = {name: stage.weights[name] for name in names}
-    used = {name: axes for name, axes in layouts.items() if name in weights}
-    tensors: Tensors = {name: stage.inputs[name] for name in inputs}
-    return program, Interface(tensors, weights, dict(stage.outputs), used)
+    return program, interface
 
 
 def _channels_last(stage: OnnxStage) -> dict[str, tuple[int, ...]]:
@@ -170,10 +167,12 @@ def _channels_last(stage: OnnxStage) -> dict[str, tuple[int, ...]]:
 
     Otherwise each launch would turn all of them around.
     """
+    from ..graph.weight_layout import changes_of
+
     return {
         name: (0, 2, 3, 1)
         for name, tensor in stage.weights.items()
-        if len(tensor.shape) == 4 and tensor.shape[2] * tensor.shape[3] > 1 and ":r" not in name
+        if len(tensor.shape) == 4 and tensor.shape[2] * tensor.shape[3] > 1 and not changes_of(name)
     }
 
 
@@ -211,7 +210,7 @@ def _save(program: Any, file: Path) -> None:
     """Write it for the process that compiles it."""
     import torch
 
-    with _quiet():
+    with quiet():
         torch.export.save(program, file)
 
 
@@ -236,16 +235,3 @@ def _compiler() -> str | None:
     return next(
         (path for name in (named, "g++", "clang++") if name and (path := which(name))), None
     )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """PyTorch talks about itself while it compiles; none of it is the user's."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -7,17 +7,13 @@ initializers, not inputs, or ONNX Runtime would not prepack them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 from .initializers import Source, embedded, handed_over
 from .options import BuildOptions
 from .stage import OnnxStage
-
-if TYPE_CHECKING:
-    from ..graph.extract import Subgraph
 
 
 @dataclass(frozen=True)
@@ -28,6 +24,8 @@ class OnnxRuntimeBuilder:
     backend: str = "onnxruntime"
     extension: str = "onnx"
     at_once: int = 64  # it only writes a file
+    aligned: bool = False
+    plays_here: bool = True
 
     def identity(self) -> Mapping[str, object]:
         """What wrote the file, and where weights are."""
@@ -36,12 +34,7 @@ class OnnxRuntimeBuilder:
             "weights": self.options.weights,
         }
 
-    def build(
-        self,
-        stage: OnnxStage,
-        weights: Source | None,
-        subgraph: Callable[[], Subgraph] | None = None,
-    ) -> bytes:
+    def build(self, stage: OnnxStage, weights: Source | None) -> bytes:
         """The bytes of the ONNX file."""
         from .attention import fuse_attention  # its library is not for exports that build nothing
 

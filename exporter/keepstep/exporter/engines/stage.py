@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.format.rules_values import type_text
 from keepstep.runtime.quoting import quote
 
+if TYPE_CHECKING:
+    from ..graph.extract import Subgraph
+
 
 @dataclass(frozen=True)
 class OnnxStage:
-    """A stage as ONNX code: static shapes, weights as inputs."""
+    """A stage as ONNX code: static shapes, weights as inputs.
+
+    subgraph   what the code was made of, in its dtypes, traced when it is asked for; None where
+               only the code is known
+    """
 
     name: str  # "full", "text", …: for messages
     onnx: bytes  # a ModelProto; graph inputs = inputs + weights, weights last
@@ -20,6 +28,7 @@ class OnnxStage:
     outputs: Mapping[str, TensorType]
     weights: Mapping[str, TensorType]
     macs: int
+    subgraph: Callable[[], Subgraph] | None = field(default=None, compare=False, repr=False)
 
 
 def check_interface(

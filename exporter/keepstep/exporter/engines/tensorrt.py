@@ -8,10 +8,10 @@ the parser in memory, since an ONNX file holds no more than 2 GiB.
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from .interruptible import interruptible
 from .options import BuildOptions, check_compute_capabilities
 from .stage import OnnxStage, check_interface
 from .tensorrt_errors import build_error, parser_error
-
-if TYPE_CHECKING:
-    from ..graph.extract import Subgraph
 
 
 @dataclass(frozen=True)
@@ -49,6 +46,8 @@ class TensorRTBuilder:
 
     extension = "engine"
     at_once = 1  # the library uses all cores, and one log
+    aligned = True
+    plays_here = False  # TensorRT-RTX builds for GPUs elsewhere
 
     def __init__(self, backend: str, options: BuildOptions) -> None:
         """Import the library and check the options; raises `ExportError`."""
@@ -73,12 +72,7 @@ class TensorRTBuilder:
             "tf32": self._options.tf32,
         }
 
-    def build(
-        self,
-        stage: OnnxStage,
-        weights: Source | None,
-        subgraph: Callable[[], Subgraph] | None = None,
-    ) -> bytes:
+    def build(self, stage: OnnxStage, weights: Source | None) -> bytes:
         """The serialized engine; raises `ExportError` for what the library can't build."""
         assert (weights is not None) == (self._options.weights == "embedded")
         monitor = _monitor(self._trt)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,6 @@ class ConvertedStage:
 
     code: OnnxStage
     ports: Mapping[str, Port]
-    subgraph: Callable[[], Subgraph]  # of which the code was made, in its dtypes
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,8 @@ class StageCompiler:
 
         entry = self._cache.made("stage", key, {"stage": stage.name, "dtype": dtype}, make)
         files = {name: blob.path.read_bytes() for name, blob in entry.files.items()}
-        return ConvertedStage(*stage_from_files(files), lowered)
+        code, ports = stage_from_files(files)
+        return ConvertedStage(replace(code, subgraph=lowered), ports)
 
     def builds(
         self,
@@ -114,7 +114,7 @@ class StageCompiler:
             try:
                 yield from (each.result() for each in pending)
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                pool.shutdown(cancel_futures=True)
                 raise
 
     def build(
@@ -127,7 +127,7 @@ class StageCompiler:
         code = converted.code
         engines, files = {}, {}
         for builder in builders:
-            blob = self._engine(converted, builder, embedded)
+            blob = self._engine(code, builder, embedded)
             path = f"stages/{code.name}-{blob.sha256[:12]}.{builder.extension}"
             engines[builder.backend], files[path] = path, blob
         stage = Stage(
@@ -139,10 +139,7 @@ class StageCompiler:
         )
         return CompiledStage(stage, converted, files)
 
-    def _engine(
-        self, converted: ConvertedStage, builder: Builder, embedded: EmbeddedWeights | None
-    ) -> Blob:
-        code = converted.code
+    def _engine(self, code: OnnxStage, builder: Builder, embedded: EmbeddedWeights | None) -> Blob:
         key = cache_key(
             {
                 "onnx": hashlib.sha256(code.onnx).hexdigest(),
@@ -154,8 +151,7 @@ class StageCompiler:
         about = {"stage": code.name, "backend": builder.backend}
 
         def make(_: Path) -> Files:
-            weights = embedded.array if embedded else None
-            return {"engine": builder.build(code, weights, converted.subgraph)}
+            return {"engine": builder.build(code, embedded.array if embedded else None)}
 
         if embedded:
             entry = embedded.checkpoint.made(self._cache, "engine", key, about, make)

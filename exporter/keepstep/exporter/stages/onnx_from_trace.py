@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
-import warnings
-from collections.abc import Iterator
-
 import onnx_ir as ir
 import onnxscript.optimizer
 import torch
@@ -20,6 +14,7 @@ from keepstep.runtime.format.plan import TensorType
 from ..engines.stage import OnnxStage
 from ..graph.extract import Subgraph
 from ..graph.macs import count_macs
+from ..graph.quiet import quiet
 
 OPSET = 20
 
@@ -29,7 +24,7 @@ def onnx_from_subgraph(name: str, subgraph: Subgraph) -> OnnxStage:
     inputs, weights = subgraph.inputs, subgraph.weights
     examples = (*inputs.values(), *weights.values())
     mode = next(iter(inputs.values())).fake_mode  # type: ignore[attr-defined]
-    with mode, torch.no_grad(), _quiet():
+    with mode, torch.no_grad(), quiet():
         exported = torch.export.export(subgraph.module.eval(), examples, strict=False)
         program = torch.onnx.export(
             exported,
@@ -43,7 +38,7 @@ def onnx_from_subgraph(name: str, subgraph: Subgraph) -> OnnxStage:
         )
     assert program is not None
     model = program.model
-    with _quiet():
+    with quiet():
         _optimise(model)
     types = _fold_weights(model, {path: tensor_type(tensor) for path, tensor in weights.items()})
     common_passes.RemoveUnusedNodesPass()(model)
@@ -154,16 +149,3 @@ def _strip(model: ir.Model) -> None:
         node.name = f"{node.op_type}_{i}"
         for value in node.outputs:
             value.metadata_props.clear()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The converter talks about optional packages and about itself; none of it is the user's."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from keepstep.runtime.format.plan import TensorType
+from keepstep.runtime.format.signature import signature_data, signature_from_data
 
 from ..engines.stage import OnnxStage
 from ..methods.port import Port
@@ -18,9 +18,9 @@ def stage_files(stage: OnnxStage, ports: Mapping[str, Port]) -> dict[str, bytes]
     """The files of a stage, by name; `ports` may have more than its tensors."""
     signature = {
         "name": stage.name,
-        "inputs": _types(stage.inputs),
-        "outputs": _types(stage.outputs),
-        "weights": _types(stage.weights),
+        "inputs": signature_data(stage.inputs),
+        "outputs": signature_data(stage.outputs),
+        "weights": signature_data(stage.weights),
         "macs": stage.macs,
         "ports": {name: asdict(ports[name]) for name in (*stage.inputs, *stage.outputs)},
     }
@@ -33,17 +33,9 @@ def stage_from_files(files: Mapping[str, bytes]) -> tuple[OnnxStage, dict[str, P
     stage = OnnxStage(
         name=signature["name"],
         onnx=files[CODE],
-        inputs=_read(signature["inputs"]),
-        outputs=_read(signature["outputs"]),
-        weights=_read(signature["weights"]),
+        inputs=signature_from_data(signature["inputs"]),
+        outputs=signature_from_data(signature["outputs"]),
+        weights=signature_from_data(signature["weights"]),
         macs=signature["macs"],
     )
     return stage, {name: Port(**port) for name, port in signature["ports"].items()}
-
-
-def _types(tensors: Mapping[str, TensorType]) -> dict[str, list[object]]:
-    return {name: [t.dtype, list(t.shape)] for name, t in tensors.items()}
-
-
-def _read(tensors: Mapping[str, list[object]]) -> dict[str, TensorType]:
-    return {name: TensorType(dtype, tuple(shape)) for name, (dtype, shape) in tensors.items()}  # type: ignore[arg-type]

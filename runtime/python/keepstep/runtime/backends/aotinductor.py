@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
-from keepstep.runtime.backends import Session, SupportsDLPack, engine_paths
-from keepstep.runtime.backends.aotinductor_package import Package, load_package
+from keepstep.runtime.backends import engine_paths
+from keepstep.runtime.backends.aotinductor_package import Package, launches, load_package
+from keepstep.runtime.backends.host_session import HostSession
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import Plan, TensorType
-from keepstep.runtime.memory.addresses import call_addresses, weight_addresses
-from keepstep.runtime.memory.arena import Arena
-from keepstep.runtime.memory.constants import constant_parts, host_array
-from keepstep.runtime.memory.inputs import on_host
 from keepstep.runtime.quoting import sanitize
 
 
@@ -31,8 +27,8 @@ class AotInductor:
         return AotInductorSession(bundle, plan, packages, threads)
 
 
-class AotInductorSession(Session):
-    """One arena, and one list of tensors a call."""
+class AotInductorSession(HostSession):
+    """One list of tensors a call."""
 
     def __init__(
         self,
@@ -41,33 +37,9 @@ class AotInductorSession(Session):
         packages: Mapping[str, Package],
         threads: int | None,
     ) -> None:
-        self._plan, self._packages, self._threads = plan, packages, threads
-        arena = Arena(plan.arena_bytes)
-        self._values = {
-            name: arena.view(value)
-            for name, value in plan.values.items()
-            if value.kind != "constant"
-        }
-        self._constants = {part: host_array(bundle, plan, part) for part in constant_parts(plan)}
-        constants = {part: array.ctypes.data for part, array in self._constants.items()}
-        addresses = call_addresses(plan, arena.address, constants)
-        weights = {name: weight_addresses(plan, name, constants) for name in packages}
-        self._launches = [
-            _tensors(packages[call.stage], {**weights[call.stage], **bound})
-            for call, bound in zip(plan.calls, addresses, strict=True)
-        ]
-
-    def write(self, value: str, array: SupportsDLPack) -> None:
-        """Copy into the arena."""
-        np.copyto(self._values[value], on_host(value, array), casting="no")
-
-    def read(self, value: str) -> np.ndarray:
-        """Copy out of the arena."""
-        return self._values[value].copy()
-
-    def view(self, value: str) -> np.ndarray:
-        """The value in the arena."""
-        return self._values[value]
+        super().__init__(bundle, plan)
+        self._packages, self._threads = packages, threads
+        self._launches = launches(plan, packages, self._addresses, self._constants, _tensor_at)
 
     def launch(self, call: int) -> None:
         """Run one call to its end; the number of threads is PyTorch's own, for the process."""
@@ -83,13 +55,10 @@ class AotInductorSession(Session):
             if torch.get_num_threads() != before:
                 torch.set_num_threads(before)
 
-    def wait(self) -> None:
-        """Return: a launch ends before it returns."""
-
     def close(self) -> None:
         """Let go of packages and memory."""
         self._launches, self._packages = [], {}
-        self._values, self._constants = {}, {}
+        super().close()
 
 
 def failed(plan: Plan, call: int, error: Exception) -> BackendError:
@@ -100,13 +69,7 @@ def failed(plan: Plan, call: int, error: Exception) -> BackendError:
     )
 
 
-def _tensors(package: Package, addresses: Mapping[str, int]) -> Sequence[Any]:
-    """The arguments of a package, at their addresses."""
-    interface = package.interface
-    types = {**interface.inputs, **interface.weights, **interface.outputs}
-    return [_at(addresses[name], types[name]) for name in interface.names]
-
-
-def _at(address: int, type_: TensorType) -> Any:
+def _tensor_at(address: int, type_: TensorType) -> Any:
+    """Host memory as a tensor, without a copy."""
     memory = (ctypes.c_char * type_.bytes).from_address(address)
     return torch.frombuffer(memory, dtype=getattr(torch, type_.dtype)).view(type_.shape)

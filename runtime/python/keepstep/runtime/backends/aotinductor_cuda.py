@@ -6,7 +6,7 @@ PyTorch's: it takes it once, while the loop is captured, for the graph alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,12 +14,12 @@ import torch
 
 from keepstep.runtime.backends import engine_paths
 from keepstep.runtime.backends.aotinductor import failed
-from keepstep.runtime.backends.aotinductor_package import Package, load_package
+from keepstep.runtime.backends.aotinductor_package import Package, launches, load_package
 from keepstep.runtime.backends.cuda_session import CudaSession, Replay, exclusive
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import Plan, TensorType
-from keepstep.runtime.memory.addresses import check_alignment, weight_addresses
+from keepstep.runtime.memory.addresses import check_alignment
 
 # Of the same size: the interface through which PyTorch takes memory has no bfloat16.
 _ITEMS = {
@@ -64,12 +64,9 @@ class AotInductorCudaSession(CudaSession):
         )
         self._pool = torch.cuda.graph_pool_handle()
         self._pool_bytes = 0
-        constants = self._values.constants
-        weights = {name: weight_addresses(plan, name, constants) for name in packages}
-        self._launches = [
-            _tensors(packages[call.stage], {**weights[call.stage], **bound})
-            for call, bound in zip(plan.calls, self._addresses, strict=True)
-        ]
+        self._launches = launches(
+            plan, packages, self._addresses, self._values.constants, _tensor_at
+        )
 
     def launch(self, call: int) -> None:
         """Enqueue one call."""
@@ -142,17 +139,7 @@ def _layouts(plan: Plan, packages: Mapping[str, Package]) -> dict[str, tuple[int
     }
 
 
-def _tensors(package: Package, addresses: Mapping[str, int]) -> Sequence[Any]:
-    """The arguments of a package, at their addresses."""
-    interface = package.interface
-    types = {**interface.inputs, **interface.outputs}
-    for name, type_ in interface.weights.items():
-        axes = interface.layouts.get(name, range(len(type_.shape)))
-        types[name] = TensorType(type_.dtype, tuple(type_.shape[axis] for axis in axes))
-    return [_at(addresses[name], types[name]) for name in interface.names]
-
-
-def _at(address: int, type_: TensorType) -> Any:
+def _tensor_at(address: int, type_: TensorType) -> Any:
     """Device memory as a tensor, without a copy."""
 
     class Memory:

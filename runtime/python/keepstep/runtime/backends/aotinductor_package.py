@@ -6,7 +6,7 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from keepstep.runtime.backends.session import interface_fault
 from keepstep.runtime.errors import BackendError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import Plan, TensorType
+from keepstep.runtime.format.signature import signature_data, signature_from_data
+from keepstep.runtime.memory.addresses import weight_addresses
+from keepstep.runtime.memory.constants import ConstantPart
 from keepstep.runtime.quoting import quote, sanitize
 
 METADATA_KEY = "keepstep"  # of the package's metadata, beside those of PyTorch
 _CPU_LEVELS = ("DEFAULT", "AVX2", "AVX512")  # each can do what those before it can
-
-Tensors = dict[str, TensorType]
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,14 @@ class Interface:
     layouts: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
-    def names(self) -> list[str]:
-        """All arguments in order."""
-        return [*self.inputs, *self.weights, *self.outputs]
+    def arguments(self) -> dict[str, TensorType]:
+        """All of them in order, as they lie in memory."""
+        weights = {name: self._laid_out(name, type_) for name, type_ in self.weights.items()}
+        return {**self.inputs, **weights, **self.outputs}
+
+    def _laid_out(self, name: str, type_: TensorType) -> TensorType:
+        axes = self.layouts.get(name, range(len(type_.shape)))
+        return TensorType(type_.dtype, tuple(type_.shape[axis] for axis in axes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,9 +64,9 @@ def interface_text(interface: Interface) -> str:
     """An interface as what a package's metadata can hold."""
     return json.dumps(
         {
-            "inputs": _types_text(interface.inputs),
-            "weights": _types_text(interface.weights),
-            "outputs": _types_text(interface.outputs),
+            "inputs": signature_data(interface.inputs),
+            "weights": signature_data(interface.weights),
+            "outputs": signature_data(interface.outputs),
             "layouts": interface.layouts,
         }
     )
@@ -70,9 +76,9 @@ def interface_from_text(text: str) -> Interface:
     """The interface of which this is the text. Raises `ValueError`, `KeyError` or `TypeError`."""
     data = json.loads(text)
     return Interface(
-        inputs=_types(data["inputs"]),
-        weights=_types(data["weights"]),
-        outputs=_types(data["outputs"]),
+        inputs=signature_from_data(data["inputs"]),
+        weights=signature_from_data(data["weights"]),
+        outputs=signature_from_data(data["outputs"]),
         layouts={name: tuple(axes) for name, axes in data["layouts"].items()},
     )
 
@@ -105,6 +111,36 @@ def load_package(bundle: BundleFolder, plan: Plan, name: str, path: str, device:
         if fault := interface_fault(expected, found):
             raise BackendError(f"{place}: {what}: {fault}; export the bundle again")
     return Package(interface, _loaded(data, place))
+
+
+def launches(
+    plan: Plan,
+    packages: Mapping[str, Package],
+    addresses: Sequence[Mapping[str, int]],
+    constants: Mapping[ConstantPart, int],
+    tensor_at: Callable[[int, TensorType], Any],
+) -> list[list[Any]]:
+    """What each call hands to its stage's package; a stage's weights are the same in all of them.
+
+    addresses   of every tensor of every call
+    constants   the address of each part
+    tensor_at   PyTorch's tensor over memory that it does not own
+    """
+    arguments = {name: package.interface.arguments for name, package in packages.items()}
+    weights = {
+        name: {
+            tensor: tensor_at(address, arguments[name][tensor])
+            for tensor, address in weight_addresses(plan, name, constants).items()
+            if tensor in package.interface.weights
+        }
+        for name, package in packages.items()
+    }
+    made = []
+    for call, bound in zip(plan.calls, addresses, strict=True):
+        types, shared = arguments[call.stage], weights[call.stage]
+        own = {tensor: tensor_at(address, types[tensor]) for tensor, address in bound.items()}
+        made.append([{**shared, **own}[name] for name in types])
+    return made
 
 
 def machine_fault(said: Mapping[str, str], device: str) -> str | None:
@@ -169,11 +205,3 @@ def _level(isa: str) -> str:
 
 def _dotted(capability: str) -> str:
     return f"{capability[:-1]}.{capability[-1:]}"
-
-
-def _types_text(tensors: Mapping[str, TensorType]) -> dict[str, list[object]]:
-    return {name: [tensor.dtype, list(tensor.shape)] for name, tensor in tensors.items()}
-
-
-def _types(data: Mapping[str, Any]) -> Tensors:
-    return {name: TensorType(dtype, tuple(shape)) for name, (dtype, shape) in data.items()}

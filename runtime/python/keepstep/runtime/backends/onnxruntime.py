@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from keepstep.runtime.backends import Session, SupportsDLPack, engine_paths
+from keepstep.runtime.backends import engine_paths
+from keepstep.runtime.backends.host_session import HostSession
 from keepstep.runtime.backends.onnxruntime_engine import (
     ORT_ERRORS,
     Weights,
@@ -21,10 +20,6 @@ from keepstep.runtime.backends.onnxruntime_engine import (
 )
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import Plan
-from keepstep.runtime.memory.addresses import call_addresses
-from keepstep.runtime.memory.arena import Arena
-from keepstep.runtime.memory.constants import constant_parts, host_array
-from keepstep.runtime.memory.inputs import on_host
 
 
 @dataclass(frozen=True)
@@ -50,35 +45,13 @@ class OnnxRuntime:
         return OnnxRuntimeSession(bundle, plan, engines)
 
 
-class OnnxRuntimeSession(Session):
-    """One arena, and one prepared launch a call."""
+class OnnxRuntimeSession(HostSession):
+    """One prepared launch a call."""
 
     def __init__(self, bundle: BundleFolder, plan: Plan, engines: Mapping[str, _Engine]) -> None:
-        self._plan = plan
-        arena = Arena(plan.arena_bytes)
-        self._values = {
-            name: arena.view(value)
-            for name, value in plan.values.items()
-            if value.kind != "constant"
-        }
-        self._constants = {part: host_array(bundle, plan, part) for part in constant_parts(plan)}
-        addresses = call_addresses(
-            plan, arena.address, {part: a.ctypes.data for part, a in self._constants.items()}
-        )
+        super().__init__(bundle, plan)
         sessions = {name: engine.session for name, engine in engines.items()}
-        self._launches = launches(plan, sessions, addresses, "cpu")
-
-    def write(self, value: str, array: SupportsDLPack) -> None:
-        """Copy into the arena."""
-        np.copyto(self._values[value], on_host(value, array), casting="no")
-
-    def read(self, value: str) -> np.ndarray:
-        """Copy out of the arena."""
-        return self._values[value].copy()
-
-    def view(self, value: str) -> np.ndarray:
-        """The value in the arena."""
-        return self._values[value]
+        self._launches = launches(plan, sessions, self._addresses, "cpu")
 
     def launch(self, call: int) -> None:
         """Run one call to its end."""
@@ -88,14 +61,10 @@ class OnnxRuntimeSession(Session):
         except ORT_ERRORS as error:
             raise failed(self._plan, call, error) from error
 
-    def wait(self) -> None:
-        """Return: a launch ends before it returns."""
-
     def close(self) -> None:
         """Let go of engines and memory."""
         self._launches = []
-        self._values = {}
-        self._constants = {}
+        super().close()
 
 
 def _engine(bundle: BundleFolder, plan: Plan, name: str, path: str, threads: int | None) -> _Engine:
