@@ -46,6 +46,20 @@ def test_the_help_of_a_command_shows_an_example_of_it_on_one_line(
         assert example.count('"') % 2 == 0, "the example is broken off"
 
 
+def test_what_is_taken_for_an_absent_option_is_shown(
+    keepstep: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words in brackets within a help text would be taken for markup, and vanish."""
+    monkeypatch.setenv("COLUMNS", "200")
+    for command, taken in (
+        ("export", ("onnxruntime", "any, or the one at hand", "as it is made", "the plain ones")),
+        ("bench", ("all that can here",)),
+    ):
+        outcome = keepstep(command, "--help")
+        for words in taken:
+            assert f"[default: ({words})]" in outcome.out
+
+
 def test_export_writes_a_bundle_and_says_what_is_in_it(
     keepstep: Command, model: Path, workplace: Path
 ) -> None:

@@ -21,7 +21,8 @@ def bench(
         ),
     ] = None,
     backend: Annotated[
-        list[str] | None, typer.Option(help="What plays the engines; repeat. [all that can here]")
+        list[str] | None,
+        typer.Option(help="What plays the engines; repeat.", show_default="all that can here"),
     ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds over all rows.")] = 5,
     prompt: Annotated[str, typer.Option(help="What is drawn.")] = "a red apple",

@@ -23,7 +23,8 @@ def export(
         list[str] | None,
         typer.Option(
             help="onnxruntime, tensorrt-rtx, tensorrt, aotinductor (a CPU) or aotinductor-cuda; "
-            "repeat. [onnxruntime]"
+            "repeat.",
+            show_default="onnxruntime",
         ),
     ] = None,
     dtype: Annotated[
@@ -45,7 +46,8 @@ def export(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="GPUs that engines are for, such as 8.9; repeat. [any, or the one at hand]"
+            help="GPUs that engines are for, such as 8.9; repeat.",
+            show_default="any, or the one at hand",
         ),
     ] = None,
     weight_streaming: Annotated[
@@ -55,12 +57,15 @@ def export(
     guidance: Annotated[
         str | None,
         typer.Option(
-            help="none: a distilled checkpoint, the prompt alone; classifier-free. [as it is made]"
+            help="none: a distilled checkpoint, the prompt alone; classifier-free.",
+            show_default="as it is made",
         ),
     ] = None,
     variant: Annotated[
         str | None,
-        typer.Option(help="Of the model's weights files, such as fp16. [the plain ones]"),
+        typer.Option(
+            help="Of the model's weights files, such as fp16.", show_default="the plain ones"
+        ),
     ] = None,
     verify: Annotated[
         str,
