@@ -225,7 +225,7 @@ def test_layouts_are_undone(data: st.DataObject) -> None:
         name += ":" + "-".join([kind, *map(str, numbers)])
         laid_out = LAYOUTS[kind](laid_out, list(numbers)).contiguous()
     assert source_of(name) == "unet.a.weight:float16"
-    plain = plain_weight(name, laid_out, shape)
+    plain = plain_weight(name, laid_out, "unet.a.weight:float16", shape)
     assert torch.equal(plain, weight)
     if name.count(":") == 2:  # one change, as nearly all weights have: it costs nothing
         assert plain.untyped_storage().data_ptr() == laid_out.untyped_storage().data_ptr()

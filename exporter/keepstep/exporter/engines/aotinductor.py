@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shutil import which
 from threading import Lock
@@ -121,10 +121,10 @@ def _program(
     import torch
     from torch import nn
 
-    from ..graph.weight_layout import plain_weight, source_of, undo_permutation
+    from ..graph.weight_layout import plain_weight, undo_permutation
 
-    named = {source_of(name): name for name in stage.weights}
-    names = [named[source] for source in subgraph.weights]
+    sources = [*subgraph.weights]
+    names = [_made_of(source, stage.weights) for source in sources]
     interface = Interface(
         inputs={name: stage.inputs[name] for name in subgraph.inputs},
         weights={name: stage.weights[name] for name in names},
@@ -142,10 +142,10 @@ def _program(
             self, given: list[Tensor], weights: list[Tensor], outputs: list[Tensor]
         ) -> Tensor:
             plain = []
-            for name, weight, like in zip(names, weights, subgraph.weights.values(), strict=True):
+            for name, weight, source in zip(names, weights, sources, strict=True):
                 if axes := layouts.get(name):
                     weight = undo_permutation(weight, axes)
-                plain.append(plain_weight(name, weight, like.shape))
+                plain.append(plain_weight(name, weight, source, subgraph.weights[source].shape))
             results = self.stage(*given, *plain)
             for output, result in zip(outputs, results, strict=True):
                 output.copy_(result)
@@ -160,6 +160,14 @@ def _program(
         examples = tuple([example(arguments[name]) for name in group] for group in groups)
         program = torch.export.export(Overwriting().eval(), examples, strict=False)
     return program, interface
+
+
+def _made_of(source: str, weights: Iterable[str]) -> str:
+    """The one of the stage's weights that is the traced one, in another layout or as it was."""
+    from ..graph.weight_layout import source_of
+
+    alike = (name for name in weights if source_of(name) == source_of(source))
+    return next(name for name in alike if f"{name}:".startswith(f"{source}:"))
 
 
 def _channels_last(stage: OnnxStage) -> dict[str, tuple[int, ...]]:

@@ -20,6 +20,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_arg
 
 from .extract import Subgraph
+from .weight_layout import in_dtype
 
 aten = torch.ops.aten
 
@@ -63,6 +64,13 @@ def nodes_of_kinds(subgraph: Subgraph, kinds: Collection[str]) -> set[str]:
     """Names of the nodes that are products of these kinds."""
     targets = {target for kind in kinds for target in KINDS.get(kind, ())}
     return {node.name for node in subgraph.module.graph.nodes if node.target in targets}
+
+
+def nodes_of_weights(subgraph: Subgraph, endings: tuple[str, ...]) -> set[str]:
+    """Names of the nodes that take weights whose paths have one of these endings."""
+    places = list(subgraph.module.graph.find_nodes(op="placeholder"))[len(subgraph.inputs) :]
+    weights = zip(subgraph.weights, places, strict=True)
+    return {u.name for path, place in weights if path.endswith(endings) for u in place.users}
 
 
 def all_nodes(subgraph: Subgraph) -> set[str]:
@@ -167,8 +175,7 @@ def _rewrite(
         inputs[name] = new.placeholder(node, precisions[node].gives)
     for path, node in zip(subgraph.weights, places[len(inputs) :], strict=True):
         for own in dict.fromkeys(precisions[user].takes for user in node.users):
-            suffix = "" if own is torch.float32 else f":{str(own).removeprefix('torch.')}"
-            weights[path + suffix] = new.placeholder(node, own)
+            weights[in_dtype(path, own)] = new.placeholder(node, own)
     for node in old.nodes:
         if node.op == "get_attr":
             new.constant(node)

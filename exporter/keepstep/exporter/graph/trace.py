@@ -11,6 +11,9 @@ from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.export.graph_signature import InputKind
 
+from .plain import write_plainly
+from .weight_parts import take_parts
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -18,7 +21,8 @@ class Trace:
 
     graph       aten operations; every placeholder is an input, a weight or a constant
     inputs      argument name → its placeholder
-    weights     placeholder → the weight's path in the model, such as `unet.conv_in.weight`
+    weights     placeholder → the weight's path in the model, such as `unet.conv_in.weight`, and
+                which part of it is taken if not all of it is (weight_layout.py)
     constants   placeholder → a tensor the code made itself, such as a range of positions
     outputs     the nodes that are returned
     """
@@ -40,6 +44,7 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about pytree internals of torch.export itself
         program = torch.export.export(module.eval(), (), given, strict=False)
+    write_plainly(program.graph)
     nodes = {node.name: node for node in program.graph.nodes}
     user: list[fx.Node] = []
     weights: dict[fx.Node, str] = {}
@@ -48,12 +53,14 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
         node = nodes[spec.arg.name]
         if spec.kind is InputKind.USER_INPUT:
             user.append(node)
-        elif spec.kind is InputKind.PARAMETER:
-            assert spec.target is not None
+            continue
+        assert spec.target is not None
+        held = (program.state_dict | program.constants)[spec.target]
+        stored = spec.kind is InputKind.PARAMETER or spec.persistent  # in checkpoints
+        if stored and held.is_floating_point():
             weights[node] = spec.target
         else:
-            assert spec.target is not None
-            constants[node] = (program.state_dict | program.constants)[spec.target]
+            constants[node] = held
     # Names, not positions: torch orders keyword arguments as it likes.
     assert {node.name for node in user} == set(inputs), "an argument was lost while tracing"
     (result,) = program.graph.output_node().args
@@ -61,7 +68,7 @@ def trace(module: nn.Module, inputs: Mapping[str, Tensor]) -> Trace:
     return Trace(
         graph=program.graph,
         inputs={name: nodes[name] for name in inputs},
-        weights=weights,
+        weights=take_parts(program.graph, weights),
         constants=constants,
         outputs=tuple(result),
     )

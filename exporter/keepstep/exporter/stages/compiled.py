@@ -18,7 +18,7 @@ from ..engines import Builder
 from ..engines.stage import OnnxStage
 from ..folder.content import Content
 from ..graph.extract import Subgraph
-from ..graph.precision import lower_precision
+from ..graph.precision import lower_precision, nodes_of_weights
 from ..methods.port import Port
 from ..models.checkpoint import FLOATS
 from ..store.cache import Blob, Cache, Files, cache_key
@@ -67,11 +67,13 @@ class StageCompiler:
         """The stage as ONNX; traced only where the cache does not have it."""
         kept = sorted(precision.kept.get(stage, ()))
         dtype = "float32" if stage.float32 else precision.dtype
+        wide = stage.wide if dtype == "float16" else ()
         key = cache_key(
             {
                 "stage": stage.identity,
                 "dtype": dtype,
                 "kept": kept,
+                "wide": list(wide),
                 "toolchain": dict(toolchain()),
             }
         )
@@ -85,7 +87,7 @@ class StageCompiler:
                 FLOATS[dtype],
                 half_inputs=[name for name in subgraph.inputs if ports[name].lowered],
                 half_outputs=[name for name in subgraph.outputs if ports[name].lowered],
-                kept=kept,
+                kept={*kept, *nodes_of_weights(subgraph, wide)},
             )
 
         def make(_: Path) -> Files:
