@@ -92,7 +92,7 @@ class ToyDenoiser(Denoiser):
     def cuts(self) -> tuple[Cut, ...]:
         """Shallow calls run the last block alone."""
         inner = [f"blocks.{i}" for i in range(BLOCKS - 1)]
-        return (Cut("blocks", Site(inner[-1]), tuple(inner)),)
+        return (Cut.at("blocks", Site(inner[-1]), tuple(inner)),)
 
 
 def load(

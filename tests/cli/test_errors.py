@@ -99,7 +99,7 @@ def cut(path: Path) -> None:
 
 
 def of_another_family(folder: Path) -> None:
-    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    index = {"_class_name": "Kandinsky3Pipeline", "unet": ["diffusers", "Kandinsky3UNet"]}
     (folder / "model_index.json").write_text(json.dumps(index))
 
 
@@ -110,7 +110,7 @@ BAD_MODELS: dict[str, tuple[Callable[[Path], object], list[str]]] = {
     "index cut": (lambda f: cut(f / "model_index.json"), ["cannot be read"]),
     "of another family": (
         of_another_family,
-        ["FluxPipeline", "exports the families stable-diffusion"],
+        ["Kandinsky3Pipeline", "exports the families stable-diffusion"],
     ),
     "weights cut": (lambda f: cut(f / WEIGHTS), ["unet: cannot be loaded", "save the model again"]),
     "weights missing": (lambda f: (f / WEIGHTS).unlink(), ["unet: cannot be loaded", "again"]),

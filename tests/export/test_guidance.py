@@ -128,24 +128,24 @@ def edited_index(folder: Path, **changes: object) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("changes", "guided"),
+    ("changes", "usual"),
     [
-        ({}, True),
-        ({"is_distilled": True}, False),
-        ({"scheduler": ["diffusers", "LCMScheduler"]}, False),
-        ({"scheduler": ["diffusers", "TCDScheduler"]}, False),
+        ({}, "classifier-free"),
+        ({"is_distilled": True}, "none"),
+        ({"scheduler": ["diffusers", "LCMScheduler"]}, "none"),
+        ({"scheduler": ["diffusers", "TCDScheduler"]}, "none"),
     ],
     ids=["usual", "is_distilled", "LCM", "TCD"],
 )
 def test_a_checkpoint_that_is_distilled_has_no_guidance_unless_the_schedule_says_so(
-    changes: dict[str, object], guided: bool, tmp_path: Path
+    changes: dict[str, object], usual: str, tmp_path: Path
 ) -> None:
     folder = edited_index(write_model(tmp_path / "model", levels=2), **changes)
     model = models.load(str(folder), weights=False)
-    assert model.is_guided(Schedule.load("full")) is guided
+    assert model.guidance_of(Schedule.load("full")) == usual
     for guidance in ("classifier-free", "none"):
         written = Schedule.load("full").model_copy(update={"guidance": guidance})
-        assert model.is_guided(written) is (guidance == "classifier-free")
+        assert model.guidance_of(written) == guidance
 
 
 def test_an_export_may_be_told_the_guidance_of_all_its_schedules(

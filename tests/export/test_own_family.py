@@ -78,7 +78,7 @@ def test_it_plays_what_a_loop_of_ones_own_over_its_modules_gives(
 ) -> None:
     model = models.load(str(folder))
     noise = torch.randn(1, *model.latent_shape, generator=torch.Generator().manual_seed(1))
-    told = model.text.embed(["a red apple"], guided=False)["prompt_embeds"]
+    told = model.text.embed(["a red apple"], guidance="none")["prompt_embeds"]
     scheduler = DDIMScheduler.from_config(model.scheduler_config, clip_sample=False)
     scheduler.set_timesteps(STEPS)
     latents = noise

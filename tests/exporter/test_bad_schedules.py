@@ -34,7 +34,7 @@ BAD = {
     "unknown method": (replaced("ratio", "method: tome, ratio"), ["`prune.method`", "'tome'"]),
     "no name": (replaced("name: mine", ""), ["`name`"]),
     "a path for a name": (replaced("name: mine", "name: ../mine"), ["`name`", "../mine"]),
-    "no sampler": (replaced("sampler:", "simpler:"), ["`sampler`"]),
+    "sampler misspelt": (replaced("sampler:", "simpler:"), ["`simpler`"]),
     "unknown letter": (replaced("Fs.F", "FxF"), ["call 1", "'x'", "F (full)"]),
     "unknown kind in a list": (with_calls("[full, deep]"), ["calls[1]", "'deep'", "shallow"]),
     "unknown key in a list": (
@@ -51,10 +51,10 @@ BAD = {
     "a repeat that starts shallow": (with_calls('{repeat: "sF"}'), ["call 0 is shallow"]),
     "a list that starts skipped": (with_calls("[skip, full]"), ["call 0 is skip"]),
     "shallow without cache": (replaced("cache: {branch: 0}", ""), ["shallow", "`cache`"]),
-    "no cut": (replaced("{branch: 0}", "{}"), ["`cache`", "either `branch` or `module`"]),
+    "no cut": (replaced("{branch: 0}", "{}"), ["`cache`", "one of `branch`, `module` and `blocks`"]),
     "two cuts": (
         replaced("branch: 0", "branch: 0, module: mid_block"),
-        ["`cache`", "either `branch` or `module`"],
+        ["`cache`", "one of `branch`, `module` and `blocks`"],
     ),
     "branch below 0": (replaced("branch: 0", "branch: -1"), ["`cache.branch`", "-1"]),
     "branch as a truth": (replaced("branch: 0", "branch: true"), ["`cache.branch`", "True"]),

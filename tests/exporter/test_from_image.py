@@ -141,7 +141,7 @@ def test_skips_fold_behind_the_image(name: str) -> None:
 
 
 def test_a_scheduler_that_adds_no_noise_to_images_is_refused() -> None:
-    name = "FlowMatchEulerDiscreteScheduler"
+    name = "IPNDMScheduler"
     with pytest.raises(SamplerError, match=f"{name} cannot add noise to an image: remove `str"):
         lower(scheduler(name, 4), 4, 0.5)
 

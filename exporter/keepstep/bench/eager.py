@@ -151,7 +151,7 @@ class EagerConfiguration:
         memory = _DeviceMemory(loaded) if loaded.on_gpu and self.how == EAGER else None
         start = loaded.clock()
         begin = clock()
-        conditions = model.embed(prompts, None, model.is_guided(self._schedule))
+        conditions = model.embed(prompts, None, model.guidance_of(self._schedule))
         text = ("text", clock() - begin)
         run = run_eagerly(
             model,

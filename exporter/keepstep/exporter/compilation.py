@@ -64,17 +64,20 @@ class _Compilation:
         self.checkpoint = content
         self.cache = cache
         self.model = models.load(content.folder, request.height, request.width, weights=False)
-        self.factories = {g: StageFactory(self.model, request.batch, g) for g in (True, False)}
+        self.factories = {
+            guidance: StageFactory(self.model, request.batch, guidance)
+            for guidance in self.model.guidances
+        }
         self.compiler = StageCompiler(cache)
         lowered = [
-            lower_schedule(self.model, self.factories[self.model.is_guided(s)], s)
+            lower_schedule(self.model, self.factories[self.model.guidance_of(s)], s)
             for s in request.schedules
         ]
         self.wanted = list(dict.fromkeys(s for e in lowered for s in e.stages.values()))
         self.work = Work(_tasks(request, self.wanted), report)
         self.work.start("convert time")
         # The timestep tables are the same with and without guidance: any run's trace will do.
-        factory = self.factories[lowered[0].guided]
+        factory = self.factories[lowered[0].guidance]
         time = self.compiler.convert(factory.time(), Precision("float32")).code
         read = self.model.checkpoint.tensor
         self.drafts = [
@@ -83,7 +86,7 @@ class _Compilation:
                 tables=time_tables(time, read, entry.sampler.timesteps),
                 inputs=golden_inputs(self.model, entry, request.batch),
                 ranges=self.model.text.ranges,
-                defaults=self.model.defaults(entry.guided),
+                defaults=self.model.defaults(entry.guidance),
             )
             for entry in lowered
         ]
@@ -120,8 +123,8 @@ class _Compilation:
         if not request.embedded:
             files[WEIGHTS_FILE] = self._weights_file()
         tokenizers, texts = _tokenizers(model)
-        for schedule in request.schedules:
-            texts[schedule_path(schedule.name)] = schedule.to_yaml().encode()
+        for draft in self.drafts:
+            texts[schedule_path(draft.name)] = draft.entry.schedule.to_yaml().encode()
         kept = {stage.name: sorted(nodes) for stage, nodes in self.precision.kept.items() if nodes}
         texts[SETTINGS_FILE] = settings_text(request, self.checkpoint.folder, kept)
         return BundleContent(
@@ -302,5 +305,5 @@ def _tokenizers(model: Model) -> tuple[dict[str, Tokenizer], dict[str, bytes]]:
     for name, tokenizer in model.text.tokenizers.items():
         path = f"{model.text.folders[name]}/tokenizer.json"
         texts[path] = tokenizer.backend_tokenizer.to_str().encode()
-        tokenizers[name] = Tokenizer(path, model.text.length, int(tokenizer.pad_token_id))
+        tokenizers[name] = Tokenizer(path, model.text.lengths[name], int(tokenizer.pad_token_id))
     return tokenizers, texts

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keepstep.exporter.check.verdict import CallVerdict, Verdict
-from keepstep.exporter.schedule.schema import LETTER_OF, Repeat, Schedule
+from keepstep.exporter.schedule.schema import LETTER_OF, OWN, Repeat, Sampler, Schedule
 from keepstep.runtime.format.plan import Default
 from keepstep.runtime.format.rules_values import range_text
 
@@ -104,7 +104,7 @@ def schedule_entry(schedule: Schedule) -> dict[str, Any]:
     kinds = ", ".join(f"{n} {kind}" for kind, n in counts.items() if n)
     of = f"of every {len(calls)} calls" if repeats else f"of {len(calls)} calls"
     cost = "every call full" if set(calls) == {"F"} else f"{kinds} {of}"
-    sampler = f"{schedule.sampler.scheduler}, {schedule.sampler.steps} steps"
+    sampler = _sampler(schedule.sampler)
     prune = schedule.prune
     pruning = f"; {prune.method} prunes {prune.ratio:.0%} of the top-level tokens" if prune else ""
     return {
@@ -116,6 +116,15 @@ def schedule_entry(schedule: Schedule) -> dict[str, Any]:
         "kinds": counts,
         "cost": f"{cost} ({sampler}){pruning}",
     }
+
+
+def _sampler(sampler: Sampler) -> str:
+    """What a schedule samples with."""
+    own = sampler.scheduler == OWN
+    if own and not sampler.steps:
+        return "the checkpoint's own sampler"
+    scheduler = "the checkpoint's own scheduler" if own else sampler.scheduler
+    return f"{scheduler}, {sampler.steps or 'the usual'} steps"
 
 
 def verdict_entry(verdict: Verdict, repaired_by: Sequence[str] | None) -> dict[str, object]:

@@ -17,7 +17,7 @@ from keepstep.runtime.format.plan import Plan
 
 from ..methods.registry import examples_of
 from ..models import Model
-from ..models.guidance import SCALE
+from ..models.guidance import SCALE, of_guidance
 from ..plan.lowering import LoweredSchedule
 from .calibration import Calibration
 from .reference import Network, run_eagerly
@@ -29,13 +29,13 @@ SEED = 2
 
 def golden_inputs(model: Model, entry: LoweredSchedule, batch: int) -> dict[str, np.ndarray]:
     """Everything that a plan of `entry` is given, but the conditions that are no text."""
-    generator, guided = torch.Generator().manual_seed(SEED), entry.guided
+    generator, guidance = torch.Generator().manual_seed(SEED), entry.guidance
     latents = (batch, *model.latent_shape)
     inputs = {
         "noise": torch.randn(latents, generator=generator),
-        **({SCALE: torch.tensor(GUIDANCE_SCALE)} if guided else {}),
-        **model.text.inputs([PROMPT] * batch, [""] * batch, guided),
-        **model.told_sizes(batch, guided),
+        **of_guidance({SCALE: torch.tensor(GUIDANCE_SCALE)}, guidance),
+        **model.text.inputs([PROMPT] * batch, [""] * batch, guidance),
+        **model.told_sizes(batch, guidance),
         **examples_of(model.denoiser, entry.calls_that_run, latents, generator),
     }
     if entry.sampler.from_image:
@@ -73,7 +73,7 @@ def golden_outputs(
         model,
         entry.schedule,
         torch.from_numpy(inputs["noise"]),
-        model.embed([PROMPT] * batch, [""] * batch, entry.guided),
+        model.embed([PROMPT] * batch, [""] * batch, entry.guidance),
         float(inputs.get("guidance_scale", 1.0)),
         None if extra is None else torch.from_numpy(extra),
         progress,

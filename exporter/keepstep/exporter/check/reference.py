@@ -21,9 +21,9 @@ from ..methods.attach import CallContext, pruned
 from ..methods.dato import TokenCounts, count_tokens
 from ..methods.feature_cache import FeatureCache
 from ..models import Model
-from ..models.guidance import joined, of_guidance
-from ..schedule.sampler import scheduler_from
-from ..schedule.schema import Call, Prune, Schedule, first_step
+from ..models.guidance import SCALE, joined, of_guidance
+from ..schedule.sampler import noisy_image, scheduler_from
+from ..schedule.schema import Call, Prune, Schedule
 
 Told = Mapping[str, Tensor]  # the conditions, of both halves in one batch
 
@@ -58,23 +58,28 @@ def run_eagerly(
     gives seconds; for times of calls on a GPU it waits for them. `network` makes the predictions:
     the model, if not given.
     """
+    schedule = model.settled(schedule)
     parameter = next(model.denoiser.module.parameters())
     device, dtype = parameter.device, parameter.dtype
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
-    scheduler.set_timesteps(schedule.sampler.steps, device=device)
+    sampler = schedule.sampler
+    timesteps = model.timing.begin(scheduler, sampler.steps, sampler.strength, device=device)
     run = EagerRun(np.empty(0), np.empty(0))
     noise = noise.to(device, dtype)
-    timesteps, sample = scheduler.timesteps, noise * scheduler.init_noise_sigma
-    if schedule.sampler.strength is not None:
+    sample = noise * getattr(scheduler, "init_noise_sigma", 1.0)
+    if sampler.strength is not None:
         assert init_image is not None
         start = clock()
-        timesteps, sample = _from_image(model, schedule, scheduler, noise, init_image)
+        sample = _from_image(model, scheduler, timesteps, noise, init_image)
         run.seconds.append(("encode", clock() - start))
     calls = schedule.resolve(len(timesteps), type(scheduler).__name__)
-    guided = model.is_guided(schedule)
+    guidance = model.guidance_of(schedule)
+    guided = guidance == "classifier-free"
     told = joined(
-        {name: c.to(device, dtype) for name, c in of_guidance(conditions, guided).items()}
+        {name: c.to(device, dtype) for name, c in of_guidance(conditions, guidance).items()}
     )
+    if guidance == "embedded":
+        told[SCALE] = torch.tensor(guidance_scale, device=device, dtype=dtype)
     network = network or Network(model, schedule)
     prediction = torch.zeros_like(noise)
     for k, (call, t) in enumerate(zip(calls, timesteps, strict=True)):
@@ -104,19 +109,14 @@ def run_eagerly(
 
 
 def _from_image(
-    model: Model, schedule: Schedule, scheduler: Any, noise: Tensor, init_image: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Timesteps and first latents of a run from an image, as diffusers' img2img makes them."""
-    sampler, vae = schedule.sampler, model.autoencoder.module
-    assert sampler.strength is not None
-    begin = first_step(sampler.steps, sampler.strength) * scheduler.order
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(begin)
-    timesteps = scheduler.timesteps[begin:]
+    model: Model, scheduler: Any, timesteps: Tensor, noise: Tensor, init_image: Tensor
+) -> Tensor:
+    """First latents of a run from an image, as diffusers' img2img makes them."""
+    vae = model.autoencoder.module
     picture = init_image.to(vae.device).permute(0, 3, 1, 2) / 127.5 - 1
     latents = vae.encode(picture.to(vae.dtype)).latent_dist.mode()
     latents = model.autoencoder.scale.to_sampler(latents).to(noise.dtype)
-    return timesteps, scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(noise)))
+    return noisy_image(scheduler, latents, noise, timesteps[:1].repeat(len(noise)))
 
 
 class Network:
@@ -126,7 +126,7 @@ class Network:
         self.model = model
         self.schedule = schedule
         self.runs = 0
-        self.guided = model.is_guided(schedule)
+        self.guided = model.guidance_of(schedule) == "classifier-free"
         self.last: list[Tensor] = []  # first halves of the last two predictions: unconditional
         self.cached: FeatureCache | None = None
         if schedule.cache:

@@ -29,10 +29,21 @@ from .weight_files import (
 INDEX = "model_index.json"
 # Networks of the families: the component, and the classes that it may be of. A pipeline with
 # another network is not read; which family it is, and whether any, is not asked here.
-NETWORKS: dict[str, set[str]] = {"unet": {"UNet2DConditionModel"}}
-PARTS = {"vae": DIFFUSERS, "text_encoder": TRANSFORMERS, "text_encoder_2": TRANSFORMERS}
-TOKENIZERS = ("tokenizer", "tokenizer_2")
-# All that a CLIP tokenizer is made of; which of them there are differs.
+NETWORKS: dict[str, set[str]] = {
+    "unet": {"UNet2DConditionModel"},
+    "transformer": {
+        "SD3Transformer2DModel",
+        "PixArtTransformer2DModel",
+        "Transformer2DModel",
+        "FluxTransformer2DModel",
+    },
+}
+ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
+PARTS = {"vae": DIFFUSERS} | dict.fromkeys(
+    ("text_encoder", "text_encoder_2", "text_encoder_3"), TRANSFORMERS
+)
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
+# All that a tokenizer of CLIP or T5 is made of; which of them there are differs.
 TOKENIZER_FILES = (
     "tokenizer_config.json",
     "tokenizer.json",
@@ -40,6 +51,7 @@ TOKENIZER_FILES = (
     "merges.txt",
     "special_tokens_map.json",
     "added_tokens.json",
+    "spiece.model",
 )
 MOST_CONFIG_BYTES = 2**20
 MOST_TOKENIZER_BYTES = 16 * 2**20
@@ -140,9 +152,9 @@ def _components(index: Mapping[str, Any]) -> list[str]:
         return name or ""
 
     encoders = [kind(part) for part in index if part.startswith("text_encoder") and kind(part)]
-    of_clip = all(encoder.startswith("CLIPText") for encoder in encoders)
+    readable = all(encoder in ENCODERS for encoder in encoders)
     known = any(kind(part) in classes for part, classes in NETWORKS.items())
-    if not known or not of_clip:
+    if not known or not readable:
         return []
     return [part for part in (*_modules(), *TOKENIZERS, "scheduler") if kind(part)]
 

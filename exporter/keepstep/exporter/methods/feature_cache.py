@@ -6,7 +6,7 @@ shares with this nothing but the place of the cut.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -33,7 +33,11 @@ def watched(module: nn.Module, sites: Collection[Site]) -> Iterator[dict[Site, T
 
 
 class FeatureCache:
-    """What the last full call of a network left for the shallow calls behind it."""
+    """What the last full call of a network left for the shallow calls behind it.
+
+    Of tensors that are kept since another site, what was added there is added to what a shallow
+    call has at that site.
+    """
 
     def __init__(self, module: nn.Module, cut: Cut) -> None:
         self.cut = cut
@@ -45,10 +49,11 @@ class FeatureCache:
     def keeping(self) -> Iterator[None]:
         """Around a full call: keep its features."""
         with ExitStack() as hooks:
+            begun = hooks.enter_context(watched(self._module, self._begins))
             for path in self.cut.deep:
 
                 def note(_m: nn.Module, _a: Any, out: Any, path: str = path) -> None:
-                    self._given[path] = self._worth(path, out)
+                    self._given[path] = self._worth(path, out, begun)
 
                 hook = self._module.get_submodule(path).register_forward_hook(note)
                 hooks.callback(hook.remove)
@@ -63,20 +68,39 @@ class FeatureCache:
         """
         assert self._given, "a shallow call before any full one"
         with ExitStack() as undo:
-            for path, given in self._given.items():
+            begun = undo.enter_context(watched(self._module, self._begins))
+            for path in self._given:
                 module = self._module.get_submodule(path)
-                module.forward = lambda *_, given=given, **__: given
+                module.forward = lambda *_, path=path, **__: self._again(path, begun)
                 undo.callback(delattr, module, "forward")  # the class's own again
             yield
 
-    def _worth(self, path: str, out: Any) -> Any:
-        """What is kept of a module's outputs: the tensor at the cut, the shapes of all others."""
-        site = self.cut.site
-        if path != site.module:
-            return tree_map_only(Tensor, _nothing_like, out)
+    @property
+    def _begins(self) -> list[Site]:
+        return [kept.since for kept in self.cut.kept if kept.since]
+
+    def _worth(self, path: str, out: Any, begun: Mapping[Site, Tensor]) -> Any:
+        """What is kept of a module's outputs: of tensors at the cut, and the shapes of others."""
+        kept = {k.site.output: k for k in self.cut.kept if k.site.module == path}
+
+        def worth(x: Any, number: int) -> Any:
+            if number not in kept:
+                return tree_map_only(Tensor, _nothing_like, x)
+            since = kept[number].since
+            return x - begun[since] if since else x
+
         if isinstance(out, Tensor):
-            return out
-        return tuple(x if i == site.output else _nothing_like(x) for i, x in enumerate(out))
+            return worth(out, 0)
+        return tuple(worth(x, i) for i, x in enumerate(out))
+
+    def _again(self, path: str, begun: Mapping[Site, Tensor]) -> Any:
+        """What a module gives in a shallow call."""
+        given = self._given[path]
+        parts = [given] if isinstance(given, Tensor) else list(given)
+        for kept in self.cut.kept:
+            if kept.site.module == path and kept.since:
+                parts[kept.site.output] = begun[kept.since] + parts[kept.site.output]
+        return parts[0] if isinstance(given, Tensor) else tuple(parts)
 
 
 def _nothing_like(x: Tensor) -> Tensor:

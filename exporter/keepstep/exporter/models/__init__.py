@@ -9,14 +9,20 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import ModelError
 from ..folder.model_folder import NETWORKS, ModelFolder, find_folder
-from . import stable_diffusion, stable_diffusion_xl
+from . import flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 from .checkpoint import Checkpoint
 from .family import Family, Model, component_class
 from .scheduler_config import scheduler_config
 
 __all__ = ["FAMILIES", "Checkpoint", "Family", "Model", "load", "register", "scheduler_config_of"]
 
-FAMILIES: list[Family] = [stable_diffusion.FAMILY, stable_diffusion_xl.FAMILY]
+FAMILIES: list[Family] = [
+    stable_diffusion.FAMILY,
+    stable_diffusion_xl.FAMILY,
+    stable_diffusion_3.FAMILY,
+    *pixart.FAMILIES,
+    flux.FAMILY,
+]
 
 
 def register(family: Family) -> None:
@@ -65,7 +71,7 @@ def _family(checkpoint: Checkpoint) -> Family:
         component, cls = family.network
         if component_class(index, component) == cls and family.fits(index):
             return family
-    known = ", ".join(family.name for family in FAMILIES)
+    known = ", ".join(dict.fromkeys(family.name for family in FAMILIES))
     raise ModelError(
         f"{checkpoint.name}: a {index.get('_class_name')}; this version exports the families "
         f"{known}"

@@ -17,17 +17,19 @@ from ..errors import ModelError
 class LatentScale:
     """How a pipeline brings a VAE's latents to the sampler's scale: (z − mean) · factor / std.
 
-    mean and std have a number for each channel of the latents, or are both None.
+    mean and std have a number for each channel of the latents, or are both None; then there may
+    be one `shift` in the place of all means.
     """
 
     factor: float
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    shift: float = 0.0
 
     def to_sampler(self, latents: Tensor) -> Tensor:
         """Latents (B, C, h, w) as the VAE encodes them, for the sampler."""
         if self.mean is None or self.std is None:
-            return latents * self.factor
+            return (latents - self.shift if self.shift else latents) * self.factor
         return (latents - _of_channels(self.mean, latents)) * (
             self.factor / _of_channels(self.std, latents)
         )
@@ -35,10 +37,17 @@ class LatentScale:
     def to_vae(self, latents: Tensor) -> Tensor:
         """The sampler's latents (B, C, h, w), for the VAE to decode."""
         if self.mean is None or self.std is None:
-            return latents / self.factor
+            scaled = latents / self.factor
+            return scaled + self.shift if self.shift else scaled
         return latents * (_of_channels(self.std, latents) / self.factor) + _of_channels(
             self.mean, latents
         )
+
+    @staticmethod
+    def with_shift(config: Mapping[str, Any]) -> LatentScale:
+        """With the VAE's shift, as the pipelines of transformers for flow matching have it."""
+        shift = float(config["shift_factor"] or 0)
+        return LatentScale(float(config["scaling_factor"]), shift=shift)
 
     @staticmethod
     def with_statistics(config: Mapping[str, Any], where: str) -> LatentScale:

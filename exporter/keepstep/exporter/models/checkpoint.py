@@ -44,6 +44,10 @@ class Checkpoint:
         """The content of model_index.json; raises `ModelError`."""
         return self.folder.index
 
+    def has(self, component: str) -> bool:
+        """Whether the pipeline has this component."""
+        return component in self.folder.weights
+
     def config(self, component: str) -> Mapping[str, Any]:
         """The config of a component, without what does not shape it; raises `ModelError`."""
         name = "scheduler_config.json" if component == "scheduler" else "config.json"

@@ -20,19 +20,20 @@ def picture_size(
     factor: int,
     unit: int,
     where: str,
+    component: str = "unet",
 ) -> tuple[int, int]:
-    """Height and width of the picture in pixels, as asked for or as the UNet was trained.
+    """Height and width of the picture in pixels, as asked for or as the network was trained.
 
-    native   `sample_size` of the UNet
+    native   `sample_size` of the network, which is the `component`
     factor   pixels a side of each latent
     unit     of which both must be multiples
     """
-    h, w = native_size(native, f"{where}/unet")
+    h, w = native_size(native, f"{where}/{component}")
     asked = {"height": height or h * factor, "width": width or w * factor}
     for name, size in asked.items():
         if size == 0:
             raise ModelError(
-                f"{where}/unet: config.json has no sample_size: give --height and --width"
+                f"{where}/{component}: config.json has no sample_size: give --height and --width"
             )
         if not 0 < size <= MOST_PIXELS or size % unit:
             raise ModelError(
@@ -106,7 +107,6 @@ def check_tokenizers(
     tokenizers: Mapping[str, Any], encoders: Mapping[str, Any], where: str
 ) -> None:
     """Refuse ids that a text encoder has no embedding for, and prompts that cannot be filled up."""
-    prompt_length(tokenizers, encoders, where)
     for tokenizer, encoder in zip(tokenizers.values(), encoders.values(), strict=True):
         known = encoder.config.vocab_size
         highest = max(tokenizer.get_vocab().values(), default=-1)
@@ -164,6 +164,11 @@ def check_parts(unet: Mapping[str, Any], vae: Mapping[str, Any], where: str) -> 
                 f"{where}/unet/config.json: {key} is {quote(unet[key])}: expected a network that "
                 "is told of the prompt and the timestep alone"
             )
+    check_pictures(vae, where)
+
+
+def check_pictures(vae: Mapping[str, Any], where: str) -> None:
+    """Refuse a VAE of other pictures than coloured ones."""
     for key in ("in_channels", "out_channels"):
         if vae.get(key) != 3:
             raise ModelError(

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -24,17 +24,30 @@ class Site:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What full calls keep: the tensor at a site, or what was added to it since another one."""
+
+    site: Site
+    since: Site | None = None
+
+
+@dataclass(frozen=True)
 class Cut:
     """A place where full and shallow calls part.
 
     name    what a schedule calls it
-    site    the tensor that full calls keep and from which shallow calls go on
-    deep    modules that shallow calls leave out; the site's is one of them
+    kept    what full calls keep there and shallow calls go on from; all from one module
+    deep    modules that shallow calls leave out; that one is the last of them
     """
 
     name: str
-    site: Site
+    kept: tuple[Kept, ...]
     deep: tuple[str, ...]
+
+    @staticmethod
+    def at(name: str, site: Site, deep: tuple[str, ...]) -> Cut:
+        """Where one tensor is kept as it is."""
+        return Cut(name, (Kept(site),), deep)
 
     def leaves_out(self, path: str) -> bool:
         """Whether shallow calls do without the module at `path`."""
@@ -52,6 +65,34 @@ class TokenGrid:
     rows: int
     columns: int
     blocks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The blocks of a transformer, through which streams of tokens go, the picture's first.
+
+    enter   where the streams are made
+    paths   of the blocks, in order of execution
+    gives   which of a block's outputs each stream is; 0 where a block gives one tensor
+    """
+
+    enter: tuple[Site, ...]
+    paths: tuple[str, ...]
+    gives: tuple[int, ...]
+
+    def behind(self, block: int) -> tuple[Site, ...]:
+        """The streams behind the first `block` blocks; the picture's alone behind the last."""
+        if block == 0:
+            return self.enter
+        streams = tuple(Site(self.paths[block - 1], output) for output in self.gives)
+        return streams if block < len(self.paths) else streams[:1]
+
+    def cut(self, first: int, last: int) -> Cut:
+        """Where the first and last blocks of shallow calls run, and none of those between."""
+        end = len(self.paths) - last
+        streams = zip(self.behind(end), self.behind(first), strict=False)
+        kept = tuple(Kept(site, since) for site, since in streams)
+        return Cut(f"blocks {first}, {last}", kept, self.paths[first:end])
 
 
 @dataclass(frozen=True)
@@ -76,14 +117,33 @@ class Denoiser(ABC):
         """
 
     @property
+    def config(self) -> Any:
+        """The network's settings."""
+        return self.module.config
+
+    @property
     def channels(self) -> int:
         """C of the latents."""
-        return int(cast(Any, self.module.config).in_channels)
+        return int(self.config.in_channels)
 
     @property
     def cuts(self) -> tuple[Cut, ...]:
         """Where it can be cut, the outermost first; nowhere, if a family does not say."""
         return ()
+
+    @property
+    def blocks(self) -> Blocks | None:
+        """The stack of a transformer; None for other networks."""
+        return None
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """Every tensor that a cut may need, each once."""
+        kept = [kept for cut in self.cuts for kept in cut.kept]
+        every = [site for each in kept for site in (each.site, each.since) if site]
+        if blocks := self.blocks:
+            every += [s for n in range(len(blocks.paths) + 1) for s in blocks.behind(n)]
+        return tuple(dict.fromkeys(every))
 
     @property
     def aliases(self) -> Mapping[str, str]:
@@ -100,11 +160,14 @@ class Denoiser(ABC):
 
     def cut(self, cache: CacheSettings, schedule: str) -> Cut:
         """The cut that `cache` asks for; raises `ScheduleError` where there is none."""
+        if cache.blocks is not None:
+            return self._between(*cache.blocks, schedule)
         cuts = self.cuts
         if not cuts:
+            instead = "write `cache: {blocks: [1, 1]}`" if self.blocks else "remove `cache`"
             raise ScheduleError(
-                f"schedule '{schedule}': this model cannot be cut, so nothing can be cached: "
-                "remove `cache` and its shallow calls"
+                f"schedule '{schedule}': this model cannot be cut at a skip connection or a "
+                f"module: {instead}, or leave its shallow calls out"
             )
         if cache.branch is not None:
             if cache.branch >= len(cuts):
@@ -122,3 +185,18 @@ class Denoiser(ABC):
             f"schedule '{schedule}': the model cannot be cut at '{cache.module}'; modules that "
             f"fit are {fit}"
         )
+
+    def _between(self, first: int, last: int, schedule: str) -> Cut:
+        """The cut that leaves out the blocks between the first and last ones."""
+        if (blocks := self.blocks) is None:
+            raise ScheduleError(
+                f"schedule '{schedule}': this model is no stack of transformer blocks, so there is "
+                "no range of them to cache: write `cache: {branch: 0}`"
+            )
+        count = len(blocks.paths)
+        if first + last >= count:
+            raise ScheduleError(
+                f"schedule '{schedule}': this model has {count} blocks, so that the first {first} "
+                f"and the last {last} leave none to cache: `blocks` may add up to {count - 1}"
+            )
+        return blocks.cut(first, last)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..errors import ScheduleError
 from ..folder.hub import quiet
+from ..schedule.sampler import AS_IT_IS, Timing
 from ..schedule.schema import Guidance, Schedule
 from .autoencoder import Autoencoder
 from .checkpoint import Checkpoint
@@ -29,6 +30,8 @@ class Model:
     guidances   what its runs can have; the first is what they have where a schedule says nothing
     sizes       conditions of one half that are no text: a row for every picture
     guidance_scale  the one that the family's pipeline has where none is given
+    steps       as many as its pipeline makes where none are given
+    timing      how its pipeline asks its scheduler for timesteps
     mends       settings that the pipeline gives its scheduler, whatever the checkpoint says
     height, width   of the picture, pixels
     """
@@ -40,9 +43,11 @@ class Model:
     autoencoder: Autoencoder
     height: int
     width: int
-    guidances: tuple[Guidance, ...] = get_args(Guidance)
+    guidances: tuple[Guidance, ...] = ("classifier-free", "none")
     sizes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     guidance_scale: float = 7.5
+    steps: int = 50
+    timing: Timing = AS_IT_IS
     mends: Mapping[str, object] = field(default_factory=dict)
 
     @property
@@ -61,38 +66,57 @@ class Model:
         factor = self.autoencoder.factor
         return self.denoiser.channels, self.height // factor, self.width // factor
 
-    def is_guided(self, schedule: Schedule) -> bool:
-        """Whether a run has both halves of classifier-free guidance; raises `ScheduleError`."""
+    def settled(self, schedule: Schedule) -> Schedule:
+        """`schedule` with this model's own scheduler and steps where it names none.
+
+        Raises `ScheduleError`.
+        """
+        own = str(self.scheduler_config["_class_name"])
+        try:
+            sampler = schedule.sampler.settled(own, self.steps)
+        except ValueError as error:  # a strength that leaves none of them
+            raise ScheduleError(
+                f"schedule '{schedule.name}': {self.steps} steps, as {self.family} makes them, are "
+                f"too few for strength {schedule.sampler.strength}: name more in `sampler`"
+            ) from error
+        return schedule.model_copy(update={"sampler": sampler})
+
+    def guidance_of(self, schedule: Schedule) -> Guidance:
+        """What guidance a run has; raises `ScheduleError`."""
         guidance = schedule.guidance or self.guidances[0]
         if guidance not in self.guidances:
             raise ScheduleError(
                 f"schedule '{schedule.name}': guidance is '{guidance}', but {self.name} is a "
                 f"{self.family} model, which has {' or '.join(self.guidances)}: change `guidance`"
             )
-        return guidance == "classifier-free"
+        return guidance
 
-    def conditions(self, batch: int, guided: bool) -> dict[str, tuple[int, ...]]:
+    def conditions(self, batch: int, guidance: Guidance) -> dict[str, tuple[int, ...]]:
         """Shapes of what the network is told beside latents and timestep, all float32."""
         shapes = {name: (batch, *shape) for name, shape in self.denoiser.conditions.items()}
-        return of_guidance(of_both(shapes), guided)
+        told = of_guidance(of_both(shapes), guidance)
+        return told | ({SCALE: ()} if guidance == "embedded" else {})
 
-    def told_sizes(self, batch: int, guided: bool) -> dict[str, Tensor]:
+    def told_sizes(self, batch: int, guidance: Guidance) -> dict[str, Tensor]:
         """Conditions that are no text, (B, …)."""
         rows = {name: torch.tensor([row]).repeat(batch, 1) for name, row in self.sizes.items()}
-        return of_guidance({name: row.clone() for name, row in of_both(rows).items()}, guided)
+        return of_guidance({name: row.clone() for name, row in of_both(rows).items()}, guidance)
 
-    def defaults(self, guided: bool) -> dict[str, float | tuple[float, ...]]:
+    def defaults(self, guidance: Guidance) -> dict[str, float | tuple[float, ...]]:
         """What a run is told where its caller says nothing: the guidance scale, and a picture that
         was neither cropped nor resized."""
         told: dict[str, float | tuple[float, ...]] = {**of_both(self.sizes)}
-        return of_guidance(told | {SCALE: self.guidance_scale}, guided)
+        return of_guidance(told | {SCALE: self.guidance_scale}, guidance)
 
     def embed(
-        self, prompts: list[str], negative_prompts: list[str] | None = None, guided: bool = True
+        self,
+        prompts: list[str],
+        negative_prompts: list[str] | None = None,
+        guidance: Guidance = "classifier-free",
     ) -> dict[str, Tensor]:
         """All conditions of prompts, by running the text encoders eagerly, where they are."""
-        told = self.text.embed(prompts, negative_prompts, guided)
-        return told | self.told_sizes(len(prompts), guided)
+        told = self.text.embed(prompts, negative_prompts, guidance)
+        return told | self.told_sizes(len(prompts), guidance)
 
     def placed(self, device: str, dtype: torch.dtype) -> Model:
         """The model with its modules moved to `device` and into `dtype`.

@@ -1,4 +1,5 @@
-"""Classifier-free guidance: runs with both halves, the unconditional one first, or with one."""
+"""Guidance: classifier-free, with both halves, the unconditional one first; or with one half, which
+is told the scale (embedded) or not (none)."""
 
 from __future__ import annotations
 
@@ -8,16 +9,23 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from ..schedule.schema import Guidance
+
 NEGATIVE = "negative_"  # what belongs to the unconditional half: NEGATIVE + the other's name
 SCALE = "guidance_scale"
 
 T = TypeVar("T")
 
 
-def of_guidance(named: Mapping[str, T], guided: bool) -> dict[str, T]:
-    """What a run takes of `named`: all with guidance, nothing negative and no scale without it."""
-    halves = (NEGATIVE, SCALE)
-    return {name: x for name, x in named.items() if guided or not name.startswith(halves)}
+def of_guidance(named: Mapping[str, T], guidance: Guidance) -> dict[str, T]:
+    """What a run takes of `named`: nothing negative with one half, no scale without guidance."""
+    others = {"classifier-free": (), "embedded": (NEGATIVE,), "none": (NEGATIVE, SCALE)}[guidance]
+    return {name: x for name, x in named.items() if not name.startswith(others)}
+
+
+def halves_of(guidance: Guidance) -> int:
+    """H: how many halves a call has."""
+    return 2 if guidance == "classifier-free" else 1
 
 
 def of_both(named: Mapping[str, T]) -> dict[str, T]:

@@ -10,7 +10,7 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 
 from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
-from .config_checks import check_text, check_unet, picture_size, text_width
+from .config_checks import check_text, check_unet, picture_size, prompt_length, text_width
 from .family import Family, Model
 from .scheduler_config import guidances_of
 from .stable_diffusion import NETWORK, has_encoders
@@ -43,8 +43,8 @@ def load(
         encoders=encoders,
         tokenizers=tokenizers,
         folders=FOLDERS,
+        lengths=dict.fromkeys(FOLDERS, prompt_length(tokenizers, encoders, where)),
         outputs=("prompt_embeds", "pooled_prompt_embeds"),
-        where=where,
         # The default is that of `StableDiffusionXLPipeline`.
         tells_empty=bool(checkpoint.index.get("force_zeros_for_empty_prompt", True)),
     )

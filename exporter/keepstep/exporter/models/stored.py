@@ -67,9 +67,12 @@ def by_module_names(
     if rename := getattr(module, "_fix_state_dict_keys_on_load", None):
         rename(named)  # diffusers' own, for attention of old VAEs: it only moves values
     found = {}
-    for name, parameter in module.named_parameters():
-        # Versions of transformers differ in whether text encoders have this prefix.
-        names = (name, f"text_model.{name}", name.removeprefix("text_model."))
+    parameters = module.named_parameters(remove_duplicate=False)
+    for name, parameter in (*parameters, *_stored_buffers(module)):
+        # Versions of transformers differ in whether text encoders have this prefix; T5's embedding
+        # is a parameter of two names.
+        names: tuple[str, ...] = (name, f"text_model.{name}", name.removeprefix("text_model."))
+        names += _T5_EMBEDDING if name in _T5_EMBEDDING else ()
         home = next((stored[named[each]] for each in names if each in named), None)
         wanted = list(parameter.shape)
         if home is None:
@@ -90,6 +93,15 @@ def by_module_names(
             )
         found[name] = home
     return found
+
+
+_T5_EMBEDDING = ("shared.weight", "encoder.embed_tokens.weight")
+
+
+def _stored_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Those that files have, such as the positions of Stable Diffusion 3; no counters and ids."""
+    stored = module.state_dict().keys()
+    return [(n, b) for n, b in module.named_buffers() if n in stored and b.is_floating_point()]
 
 
 def outline(make: Callable[[], nn.Module], most: int) -> nn.Module:

@@ -1,7 +1,8 @@
-"""Text encoders of CLIP: prompts become token ids, and these what a network is conditioned by."""
+"""Text encoders: prompts become token ids, and these what a network is conditioned by."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -13,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from keepstep.runtime.folder.tokenizer import of_several_vectors, spell_out
 
 from ..folder.hub import quiet
+from ..schedule.schema import Guidance
 from .checkpoint import Checkpoint
 from .config_checks import prompt_length
 from .guidance import NEGATIVE, of_both, of_guidance
@@ -26,23 +28,26 @@ class Text:
     encoders    by component, as the stage has them
     tokenizers  by the input that takes the ids of a prompt, in the same order
     folders     of those, in the checkpoint
+    lengths     token ids a prompt, by the same inputs
     outputs     conditions of one half that it gives
     tells_empty whether no negative prompt is another thing than an empty one: then the input
                 `negative_prompt_given`, bool (B,), says which it is
+    wide        endings of the paths of weights whose products float16 does not hold
     """
 
     stage: nn.Module
     encoders: Mapping[str, nn.Module]
-    tokenizers: Mapping[str, CLIPTokenizer]
+    tokenizers: Mapping[str, Any]
     folders: Mapping[str, str]
+    lengths: Mapping[str, int]
     outputs: tuple[str, ...]
-    where: str
     tells_empty: bool = False
+    wide: tuple[str, ...] = ()
 
     @property
     def length(self) -> int:
-        """L: token ids a prompt."""
-        return prompt_length(self.tokenizers, self.encoders, self.where)
+        """L: token ids a prompt, for the first tokenizer."""
+        return next(iter(self.lengths.values()))
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
@@ -54,7 +59,10 @@ class Text:
         }
 
     def inputs(
-        self, prompts: list[str], negative_prompts: list[str] | None, guided: bool = True
+        self,
+        prompts: list[str],
+        negative_prompts: list[str] | None,
+        guidance: Guidance = "classifier-free",
     ) -> dict[str, Tensor]:
         """What prompts become for the text encoders, by input; None: no negative prompts given.
 
@@ -68,28 +76,31 @@ class Text:
                 ids[prefix + name] = tokenizer(
                     [spell_out(text, tokenizer.tokenize(text), several) for text in given],
                     padding="max_length",
-                    max_length=self.length,
+                    max_length=self.lengths[name],
                     truncation=True,
                     return_tensors="pt",
                 ).input_ids
         if self.tells_empty:
             told = torch.full((len(prompts),), negative_prompts is not None)
             ids[f"{NEGATIVE}prompt_given"] = told
-        return of_guidance(ids, guided)
+        return of_guidance(ids, guidance)
 
-    def names(self, guided: bool) -> tuple[str, ...]:
+    def names(self, guidance: Guidance) -> tuple[str, ...]:
         """Names of what the stage gives."""
-        return tuple(of_guidance(of_both(dict.fromkeys(self.outputs)), guided))
+        return tuple(of_guidance(of_both(dict.fromkeys(self.outputs)), guidance))
 
     @torch.no_grad()
     def embed(
-        self, prompts: list[str], negative_prompts: list[str] | None = None, guided: bool = True
+        self,
+        prompts: list[str],
+        negative_prompts: list[str] | None = None,
+        guidance: Guidance = "classifier-free",
     ) -> dict[str, Tensor]:
         """What prompts become for the network, by running the encoders eagerly, where they are."""
         on = next(self.stage.parameters()).device
-        given = self.inputs(prompts, negative_prompts, guided)
+        given = self.inputs(prompts, negative_prompts, guidance)
         embedded = self.stage(**{name: tensor.to(on) for name, tensor in given.items()})
-        return dict(zip(self.names(guided), embedded, strict=True))
+        return dict(zip(self.names(guidance), embedded, strict=True))
 
     def to(self, device: str, dtype: torch.dtype) -> Text:
         """The same, elsewhere and in another dtype."""
@@ -99,41 +110,52 @@ class Text:
 
 def clip_text(checkpoint: Checkpoint, module: Callable[[Any, str], Any]) -> Text:
     """The text of a checkpoint with one CLIP encoder; `module` makes a component of its class."""
-    encoder = module(CLIPTextModel, "text_encoder")
+    encoders = {"text_encoder": module(CLIPTextModel, "text_encoder")}
+    tokenizers = {"token_ids": checkpoint.tokenizer(CLIPTokenizer, "tokenizer")}
     return Text(
-        stage=TextEncoder(encoder),
-        encoders={"text_encoder": encoder},
-        tokenizers={"token_ids": checkpoint.tokenizer(CLIPTokenizer, "tokenizer")},
+        stage=TextEncoder(*encoders.values()),
+        encoders=encoders,
+        tokenizers=tokenizers,
         folders={"token_ids": "tokenizer"},
+        lengths=dict.fromkeys(tokenizers, prompt_length(tokenizers, encoders, checkpoint.name)),
         outputs=("prompt_embeds",),
-        where=checkpoint.name,
     )
 
 
-def _both(positive: Tensor, negative: Tensor | None) -> Tensor:
-    """Both prompts in one batch, or the positive one alone."""
-    return positive if negative is None else torch.cat([positive, negative])
+class TextStage(nn.Module, ABC):
+    """Token ids (B, L) by name, negative ones behind → every condition, each with its negative
+    one behind it. Both prompts are encoded in one batch."""
+
+    @abstractmethod
+    def encode(self, *ids: Tensor) -> tuple[Tensor, ...]:
+        """Token ids for every encoder → the conditions."""
+
+    def forward(self, **ids: Tensor) -> tuple[Tensor, ...]:
+        """The conditions, with negative ones where there are negative ids."""
+        own = [name for name in ids if not name.startswith(NEGATIVE)]
+        guided = len(own) < len(ids)
+        both = [torch.cat([ids[n], ids[NEGATIVE + n]]) if guided else ids[n] for n in own]
+        made = self.encode(*both)
+        return tuple(half for x in made for half in x.chunk(2)) if guided else made
 
 
-class TextEncoder(nn.Module):
-    """token ids (B, L) of prompt and negative prompt → their embeddings (B, L, D)."""
+class TextEncoder(TextStage):
+    """One encoder, which gives embeddings (B, L, D)."""
 
     def __init__(self, text_encoder: nn.Module) -> None:
         super().__init__()
         self.text_encoder = text_encoder
 
-    def forward(
-        self, token_ids: Tensor, negative_token_ids: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        """Both prompts in one batch."""
-        embeds = self.text_encoder(_both(token_ids, negative_token_ids))[0]
-        return (embeds,) if negative_token_ids is None else embeds.chunk(2)
+    def encode(self, *ids: Tensor) -> tuple[Tensor, ...]:
+        """Its last layer."""
+        (token_ids,) = ids
+        return (self.text_encoder(token_ids)[0],)
 
 
-class TwoTextEncoders(nn.Module):
-    """Token ids (B, L) for two encoders → embeddings (B, L, D₁ + D₂) and pooled ones (B, P).
+class TwoTextEncoders(TextStage):
+    """Two encoders, which give embeddings (B, L, D₁ + D₂) and pooled ones (B, P).
 
-    Both encoders give their last layer but one, and the second one its projected pooled output.
+    Both give their last layer but one, and the second one its projected pooled output.
     """
 
     def __init__(self, text_encoder: nn.Module, text_encoder_2: nn.Module) -> None:
@@ -141,29 +163,21 @@ class TwoTextEncoders(nn.Module):
         self.text_encoder = text_encoder
         self.text_encoder_2 = text_encoder_2
 
-    def forward(
-        self,
-        token_ids: Tensor,
-        token_ids_2: Tensor,
-        negative_token_ids: Tensor | None = None,
-        negative_token_ids_2: Tensor | None = None,
-        negative_prompt_given: Tensor | None = None,
-    ) -> tuple[Tensor, ...]:
-        """Both prompts in one batch.
-
-        negative_prompt_given (B,), bool, is there for models to which no negative prompt means
-        zeros, and not the embedding of an empty one (`force_zeros_for_empty_prompt`).
-        """
-        ids, ids_2 = _both(token_ids, negative_token_ids), _both(token_ids_2, negative_token_ids_2)
-        one = self.text_encoder(ids, output_hidden_states=True)
-        two = self.text_encoder_2(ids_2, output_hidden_states=True)
+    def encode(self, *ids: Tensor) -> tuple[Tensor, ...]:
+        """Embeddings side by side, and the pooled one."""
+        one = self.text_encoder(ids[0], output_hidden_states=True)
+        two = self.text_encoder_2(ids[1], output_hidden_states=True)
         embeds = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
-        pooled: Tensor = two.text_embeds
-        if negative_token_ids is None:
-            return embeds, pooled
-        positive, negative = embeds.chunk(2)
-        pooled, negative_pooled = pooled.chunk(2)
-        if negative_prompt_given is not None:
-            given = negative_prompt_given.to(embeds.dtype)[:, None]
-            negative, negative_pooled = negative * given[:, :, None], negative_pooled * given
-        return positive, negative, pooled, negative_pooled
+        return embeds, two.text_embeds
+
+    def forward(
+        self, negative_prompt_given: Tensor | None = None, **ids: Tensor
+    ) -> tuple[Tensor, ...]:
+        """negative_prompt_given (B,), bool, is there for models to which no negative prompt means
+        zeros, and not the embedding of an empty one (`force_zeros_for_empty_prompt`)."""
+        made = super().forward(**ids)
+        if negative_prompt_given is None:
+            return made
+        embeds, negative, pooled, negative_pooled = made
+        given = negative_prompt_given.to(embeds.dtype)[:, None]
+        return embeds, negative * given[:, :, None], pooled, negative_pooled * given

@@ -124,7 +124,7 @@ def _cut(unet: Any, branch: int, name: str) -> Cut:
         taken -= len(units)
         deep += _whole(f"up_blocks.{b}", units, left_out)
     holds_it = next(path for path in deep if name == path or name.startswith(f"{path}."))
-    return Cut(name, Site(holds_it), tuple(deep))
+    return Cut.at(name, Site(holds_it), tuple(deep))
 
 
 def _units(block: Any, path: str) -> list[list[str]]:

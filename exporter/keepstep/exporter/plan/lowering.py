@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..models.family import Model
 from ..schedule.fold_skips import fold_skips
 from ..schedule.sampler import LoweredSampler, lower, scheduler_from
-from ..schedule.schema import Call, Schedule
+from ..schedule.schema import Call, Guidance, Schedule
 from ..stages.factory import StageFactory
 from ..stages.spec import StageSpec
 from ..stages.variant import NetworkVariant, pruned_counts, window_for
@@ -30,7 +30,7 @@ class LoweredSchedule:
     stages      by their names in the plan, in the order in which they first run; one that turns
                 out to give nothing is left out
     launches    of the plan, in order
-    guided      whether the run has both halves of guidance
+    guidance    what guidance the run has
     """
 
     schedule: Schedule
@@ -41,7 +41,7 @@ class LoweredSchedule:
     kept: tuple[int | None, ...]
     stages: Mapping[str, StageSpec]
     launches: tuple[Launch, ...]
-    guided: bool = True
+    guidance: Guidance = "classifier-free"
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -59,9 +59,10 @@ class LoweredSchedule:
 
 def lower_schedule(model: Model, factory: StageFactory, schedule: Schedule) -> LoweredSchedule:
     """Check `schedule` against `model`; raises `ScheduleError` or `SamplerError`."""
+    schedule = model.settled(schedule)
     scheduler = scheduler_from(model.scheduler_config, schedule.sampler)
     steps, strength = schedule.sampler.steps, schedule.sampler.strength
-    sampler = lower(scheduler, steps, strength)
+    sampler = lower(scheduler, steps, strength, model.timing)
     asked_by = f"{sampler.name} with {steps} steps"
     if strength is not None:
         asked_by += f" at strength {strength:g}"
@@ -91,5 +92,5 @@ def lower_schedule(model: Model, factory: StageFactory, schedule: Schedule) -> L
         kept=tuple(c.kept if c else None for c in counts),
         stages={stage.name: stage for stage in (*before, *network, decode)},
         launches=launches,
-        guided=factory.guided,
+        guidance=factory.guidance,
     )

@@ -37,7 +37,8 @@ LETTER_OF = {kind: letter for letter, kind in LETTERS.items()}
 NO_PRUNE = {"prune": False}
 
 Kind = Literal["full", "shallow", "skip"]
-Guidance = Literal["classifier-free", "none"]
+Guidance = Literal["classifier-free", "none", "embedded"]
+OWN = "own"  # a scheduler that is not named: the checkpoint's own
 
 
 class _Frozen(BaseModel):
@@ -45,17 +46,23 @@ class _Frozen(BaseModel):
 
 
 class Sampler(BaseModel):
-    """A diffusers scheduler and its steps; further keys override the scheduler's config."""
+    """A diffusers scheduler and its steps; further keys override the scheduler's config.
+
+    Where a schedule leaves them out they are the checkpoint's own, and as many as its pipeline
+    makes: `OWN` and 0, until the schedule meets a model (`settled`).
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
-    scheduler: str
-    steps: Annotated[int, Field(ge=1, le=1000, strict=True)]
+    scheduler: str = OWN
+    steps: Annotated[int, Field(ge=1, le=1000, strict=True)] = 0
     strength: Annotated[float, Field(gt=0, le=1, strict=True)] | None = None  # from an image
 
     @model_validator(mode="after")
     def _some_step_remains(self) -> Sampler:
-        if self.strength is not None and first_step(self.steps, self.strength) == self.steps:
+        if not self.steps or self.strength is None:
+            return self
+        if first_step(self.steps, self.strength) == self.steps:
             raise ValueError(
                 f"strength {self.strength:g} leaves none of {self.steps} steps: give a strength "
                 f"of at least 1/{self.steps}, or more steps"
@@ -73,6 +80,11 @@ class Sampler(BaseModel):
                     )
         return self
 
+    def settled(self, scheduler: str, steps: int) -> Sampler:
+        """With what was left out; raises `ValueError` where `strength` leaves none of the steps."""
+        own = {"scheduler": scheduler} if self.scheduler == OWN else {}
+        return Sampler.model_validate({**self.model_dump(), **own, "steps": self.steps or steps})
+
     @property
     def overrides(self) -> dict[str, Any]:
         """Config entries that differ from the model folder's scheduler config."""
@@ -84,21 +96,26 @@ def first_step(steps: int, strength: float) -> int:
     return steps - min(int(steps * strength), steps)
 
 
+_Count = Annotated[int, Field(ge=0, strict=True)]
+
+
 class CacheSettings(_Frozen):
     """Where full calls keep the features from which shallow calls go on.
 
     `branch` counts skip connections from the top (DeepCache, section 3.2): at 0 a shallow call
     runs the first convolution, the last block of the last level, and the output convolution.
-    `module` names a module instead; its output is kept.
+    `module` names a module instead; its output is kept. `blocks` says how many of a transformer's
+    first and last blocks a shallow call runs; what those between added to the tokens is kept.
     """
 
     branch: Annotated[int, Field(ge=0, strict=True)] | None = None
     module: str | None = None
+    blocks: tuple[_Count, _Count] | None = None
 
     @model_validator(mode="after")
     def _one_of(self) -> CacheSettings:
-        if (self.branch is None) == (self.module is None):
-            raise ValueError("give either `branch` or `module`")
+        if sum(given is not None for given in (self.branch, self.module, self.blocks)) != 1:
+            raise ValueError("give one of `branch`, `module` and `blocks`")
         return self
 
 
@@ -132,7 +149,7 @@ class Schedule(_Frozen):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
     source: str = ""
-    sampler: Sampler
+    sampler: Sampler = Sampler()
     guidance: Guidance | None = None  # none: the prompt alone; where absent, as the model is made
     cache: CacheSettings | None = None
     prune: Prune | None = None
@@ -157,6 +174,8 @@ class Schedule(_Frozen):
     def to_yaml(self) -> str:
         """The schedule as a file that `load` reads to the same schedule."""
         data = {"keepstep": FORMAT_VERSION, **self.model_dump(mode="json", exclude_none=True)}
+        if not self.sampler.steps:
+            del data["sampler"]["steps"]
         if not isinstance(self.calls, Repeat):
             data["calls"] = [
                 call.model_dump(mode="json", exclude_none=True) | ({} if call.prune else NO_PRUNE)

@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, fx
 
 from ..graph.batch import batched
-from ..graph.extract import extract
+from ..graph.extract import Place, Residual, extract
 from ..graph.hoist import Hoisted, hoist
 from ..graph.trace import Trace, trace
 from ..methods.port import Port
 from ..methods.registry import methods_of
 from ..models.denoiser import Cut, Site
 from ..models.family import Model
-from ..schedule.schema import Call, Prune, Schedule
+from ..models.guidance import halves_of
+from ..schedule.schema import Call, Guidance, Prune, Schedule
 from .networks import LOOP, PREDICTION, Decoder, Encoder, NetworkCall, loop_examples
 from .spec import StageSpec, TracedStage
 from .variant import WINDOW_STEP, NetworkVariant, variant_of
@@ -50,14 +51,14 @@ class _TracedNetwork:
 class StageFactory:
     """Declares the stages of a model for runs of `batch` pictures; each is traced once.
 
-    `guided` says whether the stages are those of runs with both halves of guidance.
+    `guidance` says of which runs.
     """
 
-    def __init__(self, model: Model, batch: int, guided: bool = True) -> None:
+    def __init__(self, model: Model, batch: int, guidance: Guidance = "classifier-free") -> None:
         self.model = model
         self.batch = batch
-        self.guided = guided
-        self.conditions = model.conditions(batch, guided)
+        self.guidance: Guidance = guidance
+        self.conditions = model.conditions(batch, guidance)
         self.text = cache(self._text)
         self.prompt = cache(self._prompt)
         self.time = cache(self._time)
@@ -70,7 +71,7 @@ class StageFactory:
     @property
     def halves(self) -> int:
         """H: the halves of guidance."""
-        return 2 if self.guided else 1
+        return halves_of(self.guidance)
 
     @property
     def latents(self) -> tuple[int, ...]:
@@ -89,6 +90,7 @@ class StageFactory:
         *,
         kind: str = "",
         float32: bool = False,
+        wide: tuple[str, ...] = (),
         cost: int = 8,
         **what: object,
     ) -> StageSpec:
@@ -100,23 +102,23 @@ class StageFactory:
             "configs": {part: dict(model.checkpoint.config(part)) for part in components},
             "family": model.family,
             "conditions": {n: list(s) for n, s in self.conditions.items()},
-            "text_inputs": list(model.text.inputs([""], None, self.guided)),
+            "text_inputs": list(model.text.inputs([""], None, self.guidance)),
             "latents": list(self.latents),
-            "prompt_length": model.text.length,
+            "prompt_lengths": dict(model.text.lengths),
         }
-        return StageSpec(name, identity, make, frozenset([kind or name]), float32, cost)
+        return StageSpec(name, identity, make, frozenset([kind or name]), float32, wide, cost)
 
     def _text(self) -> StageSpec:
         """Token ids → the conditions that they become."""
         text = self.model.text
-        outputs = text.names(self.guided)
+        outputs = text.names(self.guidance)
 
         def make() -> TracedStage:
-            inputs = text.inputs([""] * self.batch, [""] * self.batch, self.guided)
+            inputs = text.inputs([""] * self.batch, [""] * self.batch, self.guidance)
             feeds = {name: Port(name, makes="feed") for name in outputs}
             return _whole(trace(text.stage, inputs), outputs, _own(inputs) | feeds)
 
-        return self._spec("text", make, tuple(text.encoders))
+        return self._spec("text", make, tuple(text.encoders), wide=text.wide)
 
     def _encode(self) -> StageSpec:
         """The image that a run starts from, as latents: a prediction before the first one."""
@@ -136,7 +138,7 @@ class StageFactory:
         autoencoder = self.model.autoencoder
 
         def make() -> TracedStage:
-            inputs = loop_examples(self.latents, self.halves, window, self.guided)
+            inputs = loop_examples(self.latents, self.halves, window)
             outputs = {name: Port(name, makes="output") for name in ("latents", "image")}
             return _whole(trace(Decoder(autoencoder), inputs), [*outputs], {**LOOP, **outputs})
 
@@ -210,16 +212,23 @@ class StageFactory:
         restart = variant.cut if grid and _reselects(variant, grid.blocks) else None
         network = self._network_trace(variant.prune, variant.window, restart)
         traced = network.trace
-        inputs = {node: name for name, node in traced.inputs.items() if name not in TIMESTEP}
-        inputs |= network.hoisted.all
-        outputs = {traced.outputs[0]: "prediction"}
+        inputs: dict[Place, str] = {
+            node: name for name, node in traced.inputs.items() if name not in TIMESTEP
+        }
+        inputs |= dict(network.hoisted.all.items())
+        outputs: dict[Place, str] = {traced.outputs[0]: "prediction"}
         shallow = variant.cut if variant.kind == "shallow" else None
         for name, node in network.given.items():
             if not (shallow and shallow.leaves_out(network.made_in[name])):
                 outputs[node] = name
-        if variant.cut:
-            (inputs if shallow else outputs)[network.sites[variant.cut.site]] = "cached"
-        return TracedStage(extract(traced, inputs, outputs), network.ports)
+        ports = dict(network.ports)
+        for number, kept in enumerate(variant.cut.kept if variant.cut else ()):
+            name = f"cached.{number}" if number else "cached"
+            ports[name] = Port(name, lowered=True)
+            site, since = network.sites[kept.site], kept.since
+            place = Residual(site, network.sites[since]) if since else site
+            (inputs if shallow else outputs)[place] = name
+        return TracedStage(extract(traced, inputs, outputs), ports)
 
     def _trace_network(
         self, prune: Prune | None, window: int, restart: Cut | None
@@ -228,17 +237,17 @@ class StageFactory:
         methods = methods_of(self.model.denoiser, prune, self.latents)
         taken = {name: x for method in methods for name, x in method.inputs().items()}
         inputs: dict[str, Tensor] = {
-            **loop_examples(self.latents, self.halves, window, self.guided),
+            **loop_examples(self.latents, self.halves, window),
             "timestep": torch.zeros(1),
             **{name: torch.zeros(shape) for name, shape in self.conditions.items()},
             **{name: example for name, (example, _) in taken.items()},
         }
         denoiser = self.model.denoiser
-        sites = tuple(dict.fromkeys(cut.site for cut in denoiser.cuts))
+        sites = denoiser.sites
         network = NetworkCall(denoiser, methods, sites)
         with ExitStack() as hooks:
             if restart:
-                module = denoiser.module.get_submodule(restart.site.module)
+                module = denoiser.module.get_submodule(restart.kept[0].site.module)
                 for method in methods:
                     hook = module.register_forward_hook(lambda *_, m=method: m.restart())
                     hooks.callback(hook.remove)
@@ -256,7 +265,6 @@ class StageFactory:
             **{name: Port(name, lowered=True) for name in hoisted.prompt.values()},
             **{name: Port(name, "call", lowered=True) for name in by_call},
             "prediction": PREDICTION,
-            "cached": Port("cached", lowered=True),
         }
         return _TracedNetwork(
             traced,

@@ -2,7 +2,8 @@
 
 Shapes: B pictures, latents (B, C, h, w), and a window of S predictions with the newest first;
 axis 2 of the window has the H halves of guidance: unconditional and conditional, or the
-conditional one alone in a run without guidance. The guidance scale is None in such a run.
+conditional one alone in a run without guidance. The guidance scale is None in such a run, and one
+of the conditions where the network itself is told of it (embedded guidance).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..methods.method import Method, Predictions
 from ..methods.port import Port
 from ..models.autoencoder import Autoencoder
 from ..models.denoiser import Denoiser, Site
-from ..models.guidance import joined
+from ..models.guidance import SCALE, joined
 
 
 def combine(noise: Tensor, history: Tensor, coef: Tensor, guidance_scale: Tensor | None) -> Tensor:
@@ -79,8 +80,8 @@ class NetworkCall(nn.Module):
         **told: Tensor,
     ) -> tuple[Tensor, ...]:
         """told: the conditions of every half, and what the methods take."""
-        sample = combine(noise, history, coef, guidance_scale)
         halves = history.shape[1]
+        sample = combine(noise, history, coef, guidance_scale if halves == 2 else None)
         with ExitStack() as active:
             for method in self.methods:
                 # Slots 0 and 1 of the window are the two last predictions; [·, 0] is
@@ -91,7 +92,10 @@ class NetworkCall(nn.Module):
             active.enter_context(self.denoiser.tracing())
             seen = active.enter_context(watched(self.denoiser.module, self.sites))
             sample = torch.cat([sample] * halves)
-            prediction = self.denoiser.call(sample, timestep, joined(told))
+            conditions = joined(told)
+            if halves == 1 and guidance_scale is not None:
+                conditions[SCALE] = guidance_scale
+            prediction = self.denoiser.call(sample, timestep, conditions)
         prediction = prediction.reshape(1, halves, *noise.shape)
         made = (tensor for method in self.methods for tensor in method.outputs().values())
         return prediction, *(seen[site] for site in self.sites), *made
@@ -119,16 +123,14 @@ class Decoder(nn.Module):
         return latents, (picture * 255).round().to(torch.uint8)
 
 
-def loop_examples(
-    latents: tuple[int, ...], halves: int, window: int, guided: bool
-) -> Mapping[str, Tensor]:
+def loop_examples(latents: tuple[int, ...], halves: int, window: int) -> Mapping[str, Tensor]:
     """Examples of what the sampler gives to every network call and to the decoder."""
     inputs = {
         "noise": torch.zeros(latents),
         "history": torch.zeros(window, halves, *latents),
         "coef": torch.zeros(1, 1 + window),
     }
-    return inputs | ({"guidance_scale": torch.tensor(1.0)} if guided else {})
+    return inputs | ({SCALE: torch.tensor(1.0)} if halves == 2 else {})
 
 
 # How these are bound. What no stage writes and no constant is, the caller gives.
@@ -136,6 +138,6 @@ LOOP: Mapping[str, Port] = {
     "noise": Port("noise"),
     "history": Port("history", "window", makes="state"),
     "coef": Port("coef", "call"),
-    "guidance_scale": Port("guidance_scale"),
+    SCALE: Port(SCALE),
 }
 PREDICTION = Port("history", "newest", makes="state")

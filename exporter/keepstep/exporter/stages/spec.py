@@ -32,6 +32,7 @@ class StageSpec:
     make       traces it
     kinds      by which `--float32` knows it
     float32    whether the checkpoint's authors say that it overflows in half precision
+    wide       endings of the paths of weights whose products float16 does not hold
     cost       of its conversion, relative to others
     """
 
@@ -40,6 +41,7 @@ class StageSpec:
     make: Callable[[], TracedStage] = field(compare=False, repr=False)
     kinds: frozenset[str] = field(compare=False, default=frozenset())
     float32: bool = field(compare=False, default=False)
+    wide: tuple[str, ...] = field(compare=False, default=())
     cost: int = field(compare=False, default=8)
     key: str = ""
 

@@ -1,0 +1,209 @@
+"""FLUX.1: double and single blocks over picture and text, rotary positions, packed latents.
+
+The dev checkpoints are told the guidance scale and the schnell ones have no guidance; none has a
+negative prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel
+from torch import Tensor, nn
+from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel
+
+from .autoencoder import Autoencoder, LatentScale
+from .checkpoint import Checkpoint
+from .config_checks import check_tokenizers, picture_size, prompt_length
+from .denoiser import Blocks, Denoiser, Site
+from .family import Family, Model
+from .flow_matching import from_a_line
+from .guidance import SCALE
+from .stable_diffusion import has_encoders
+from .t5 import WIDE, t5_length, t5_tokenizer
+from .text import Text, TextStage
+from .transformer_checks import COMPONENT, check_latents, check_width
+
+NAME = "flux"
+NETWORK = (COMPONENT, "FluxTransformer2DModel")
+ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": T5EncoderModel}
+T5_TOKENS = 512  # of `FluxPipeline`, `max_sequence_length`
+LATENTS = 128  # a side of those that the pipeline makes where no size is given
+LARGEST_SHIFT = 1.15  # of the pipeline, where the scheduler's config has none
+SIDE = 2  # latents a side of a token
+
+
+@dataclass(frozen=True)
+class Flux(Denoiser):
+    """A FluxTransformer2DModel, conditioned by `prompt_embeds`, a pooled one, and perhaps the
+    guidance scale; rows, columns: of the picture's tokens."""
+
+    component: ClassVar[str] = COMPONENT
+
+    rows: int
+    columns: int
+
+    @property
+    def channels(self) -> int:
+        """C of the latents, of which a token holds a square."""
+        return int(self.config.in_channels) // SIDE**2
+
+    def call(self, sample: Tensor, timestep: Tensor, conditions: Mapping[str, Tensor]) -> Tensor:
+        """As diffusers' pipeline calls it, but with one timestep for all pictures."""
+        text = conditions["prompt_embeds"]
+        scale = conditions.get(SCALE)
+        prediction: Tensor = self.module(
+            hidden_states=_packed(sample),
+            timestep=timestep.reshape(1) / 1000,
+            guidance=None if scale is None else scale.reshape(1),
+            pooled_projections=conditions["pooled_prompt_embeds"],
+            encoder_hidden_states=text,
+            txt_ids=torch.zeros(text.shape[1], 3, device=text.device),
+            img_ids=_positions(self.rows, self.columns).to(text.device),
+            return_dict=False,
+        )[0]
+        return _unpacked(prediction, self.rows, self.columns)
+
+    @contextmanager
+    def tracing(self) -> Iterator[None]:
+        """Rotations depend on positions alone: they are constants, and not made in every call."""
+        embed: Any = self.module.pos_embed
+        embed.forward = lambda ids: self._rotations
+        try:
+            yield
+        finally:
+            del embed.forward  # the class's own again
+
+    @cached_property
+    def _rotations(self) -> tuple[Tensor, Tensor]:
+        """Cosine and sine (tokens, features of a head)."""
+        length, _ = self.conditions["prompt_embeds"]
+        ids = torch.cat([torch.zeros(length, 3), _positions(self.rows, self.columns)])
+        embed: Any = self.module.pos_embed
+        cosine, sine = embed(ids)
+        return cosine, sine
+
+    def __post_init__(self) -> None:
+        _ = self._rotations  # made now: while a network is traced no number is
+
+    @property
+    def blocks(self) -> Blocks:
+        """Double blocks, then single ones; each gives the text's tokens, then the picture's."""
+        config = self.config
+        double = (f"transformer_blocks.{i}" for i in range(config.num_layers))
+        single = (f"single_transformer_blocks.{i}" for i in range(config.num_single_layers))
+        enter = (Site("x_embedder"), Site("context_embedder"))
+        return Blocks(enter, (*double, *single), gives=(1, 0))
+
+
+class ClipAndT5(TextStage):
+    """CLIP's pooled output (B, P) and T5's tokens (B, L, D)."""
+
+    def __init__(self, text_encoder: nn.Module, text_encoder_2: nn.Module) -> None:
+        super().__init__()
+        self.text_encoder = text_encoder
+        self.text_encoder_2 = text_encoder_2
+
+    def encode(self, *ids: Tensor) -> tuple[Tensor, ...]:
+        """Tokens, then the pooled output."""
+        return self.text_encoder_2(ids[1])[0], self.text_encoder(ids[0]).pooler_output
+
+
+def fits(index: Mapping[str, Any]) -> bool:
+    """Whether a model_index.json is of this family."""
+    return has_encoders(index, ENCODERS)
+
+
+def load(
+    checkpoint: Checkpoint,
+    height: int | None,
+    width: int | None,
+    module: Callable[[Any, str], Any],
+) -> Model:
+    """The model; its size defaults to the pipeline's."""
+    where = checkpoint.name
+    network, vae = module(FluxTransformer2DModel, COMPONENT), module(AutoencoderKL, "vae")
+    config = network.config
+    check_latents(config, vae.config, SIDE**2, where)
+    autoencoder = Autoencoder(vae, LatentScale.with_shift(vae.config))
+    unit = autoencoder.factor * SIDE  # pixels a side of a token
+    h, w = picture_size(height, width, LATENTS, autoencoder.factor, unit, where, COMPONENT)
+    text = _text(checkpoint, config, module)
+    conditions = {
+        "prompt_embeds": (text.lengths["token_ids_2"], int(config.joint_attention_dim)),
+        "pooled_prompt_embeds": (int(config.pooled_projection_dim),),
+    }
+    told = bool(config.guidance_embeds)
+    model = Model(
+        family=NAME,
+        checkpoint=checkpoint,
+        denoiser=Flux(network, conditions, h // unit, w // unit),
+        text=text,
+        autoencoder=autoencoder,
+        height=h,
+        width=w,
+        guidances=("embedded",) if told else ("none",),
+        guidance_scale=3.5,
+        steps=28 if told else 4,
+        timing=from_a_line((h // unit) * (w // unit), LARGEST_SHIFT),
+    )
+    _ = model.scheduler_config  # refused now, not when a schedule is lowered
+    return model
+
+
+def _text(checkpoint: Checkpoint, config: Any, module: Callable[[Any, str], Any]) -> Text:
+    """Encoders and tokenizers, which fit each other and the transformer."""
+    where = checkpoint.name
+    encoders = {part: module(cls, part) for part, cls in ENCODERS.items()}
+    clip, t5 = encoders.values()
+    check_width(config, "pooled_projection_dim", clip.config.hidden_size, "CLIP", where)
+    check_width(config, "joint_attention_dim", t5.config.d_model, "T5", where)
+    folders = {"token_ids": "tokenizer", "token_ids_2": "tokenizer_2"}
+    tokenizers: dict[str, Any] = {
+        "token_ids": checkpoint.tokenizer(CLIPTokenizer, "tokenizer"),
+        "token_ids_2": t5_tokenizer(checkpoint, "tokenizer_2"),
+    }
+    check_tokenizers(tokenizers, encoders, where)
+    own = {"token_ids": tokenizers["token_ids"]}
+    return Text(
+        stage=ClipAndT5(clip, t5),
+        encoders=encoders,
+        tokenizers=tokenizers,
+        folders=folders,
+        lengths={
+            "token_ids": prompt_length(own, {"text_encoder": clip}, where),
+            "token_ids_2": t5_length(tokenizers["token_ids_2"], T5_TOKENS),
+        },
+        outputs=("prompt_embeds", "pooled_prompt_embeds"),
+        wide=WIDE,
+    )
+
+
+def _packed(latents: Tensor) -> Tensor:
+    """Latents (B, C, h, w) → a token for every square, (B, h·w / 4, 4 C)."""
+    b, c, h, w = latents.shape
+    squares = latents.reshape(b, c, h // SIDE, SIDE, w // SIDE, SIDE).permute(0, 2, 4, 1, 3, 5)
+    return squares.reshape(b, (h // SIDE) * (w // SIDE), c * SIDE**2)
+
+
+def _unpacked(tokens: Tensor, rows: int, columns: int) -> Tensor:
+    """The reverse, of rows × columns tokens."""
+    b, _, c = tokens.shape
+    squares = tokens.reshape(b, rows, columns, c // SIDE**2, SIDE, SIDE).permute(0, 3, 1, 4, 2, 5)
+    return squares.reshape(b, c // SIDE**2, rows * SIDE, columns * SIDE)
+
+
+def _positions(rows: int, columns: int) -> Tensor:
+    """(0, row, column) of every token, (rows · columns, 3)."""
+    grid = torch.zeros(rows, columns, 3)
+    grid[..., 1] += torch.arange(rows)[:, None]
+    grid[..., 2] += torch.arange(columns)[None, :]
+    return grid.reshape(rows * columns, 3)
+
+
+FAMILY = Family(NAME, NETWORK, fits, load)
