@@ -51,7 +51,10 @@ BAD = {
     "a repeat that starts shallow": (with_calls('{repeat: "sF"}'), ["call 0 is shallow"]),
     "a list that starts skipped": (with_calls("[skip, full]"), ["call 0 is skip"]),
     "shallow without cache": (replaced("cache: {branch: 0}", ""), ["shallow", "`cache`"]),
-    "no cut": (replaced("{branch: 0}", "{}"), ["`cache`", "one of `branch`, `module` and `blocks`"]),
+    "no cut": (
+        replaced("{branch: 0}", "{}"),
+        ["`cache`", "one of `branch`, `module` and `blocks`"],
+    ),
     "two cuts": (
         replaced("branch: 0", "branch: 0, module: mid_block"),
         ["`cache`", "one of `branch`, `module` and `blocks`"],
