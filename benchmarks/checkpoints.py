@@ -3,7 +3,7 @@
 What an export takes and how fast a plan plays depend on shapes, so neither needs a download. The
 configurations in checkpoints.json are as published; names and shapes come from the classes.
 
-Usage: python benchmarks/checkpoints.py sd15|sd21|sdxl OUT [--weights zero|random]
+Usage: python benchmarks/checkpoints.py ARCHITECTURE OUT [--weights zero|random]
            [--dtype float16|bfloat16|float32] [--seed N]
 """
 
@@ -16,11 +16,13 @@ import shutil
 from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
+from string import ascii_letters, digits, punctuation
 from typing import Any, BinaryIO
 
 import diffusers
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from tokenizers.pre_tokenizers import ByteLevel
 
 from keepstep.exporter.stages.weights import file_head
@@ -38,14 +40,13 @@ DTYPES = ("float16", "bfloat16", "float32")
 CHUNK = 1 << 22  # random numbers drawn at a time: 16 MiB
 
 # Component → the names of its configuration and of its weights in a diffusers folder.
+_NETWORK = ("config.json", "diffusion_pytorch_model.safetensors")
+_ENCODER = ("config.json", "model.safetensors")
 FILES = {
-    "unet": ("config.json", "diffusion_pytorch_model.safetensors"),
-    "vae": ("config.json", "diffusion_pytorch_model.safetensors"),
-    "text_encoder": ("config.json", "model.safetensors"),
-    "text_encoder_2": ("config.json", "model.safetensors"),
+    **dict.fromkeys(("unet", "transformer", "vae"), _NETWORK),
+    **dict.fromkeys(("text_encoder", "text_encoder_2", "text_encoder_3"), _ENCODER),
     "scheduler": ("scheduler_config.json", None),
-    "tokenizer": ("tokenizer_config.json", None),
-    "tokenizer_2": ("tokenizer_config.json", None),
+    **dict.fromkeys(("tokenizer", "tokenizer_2", "tokenizer_3"), ("tokenizer_config.json", None)),
 }
 
 
@@ -78,6 +79,8 @@ def write_checkpoint(
             if weights_file:
                 random = torch.Generator().manual_seed(seed) if weights == "random" else None
                 _write_weights(part / name / weights_file, shapes(config), dtype, random)
+            elif config.get("tokenizer_class") == "T5TokenizerFast":
+                pieces().save(str(part / name / "tokenizer.json"))
             elif name.startswith("tokenizer"):
                 _write_json(part / name / "vocab.json", vocabulary())
                 (part / name / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
@@ -88,15 +91,17 @@ def write_checkpoint(
 
 def shapes(config: Config) -> dict[str, Shape]:
     """Names and shapes of a network's weights, as in its published file."""
+    is_encoder, is_t5 = "architectures" in config, config.get("model_type") == "t5"
     with torch.device("meta"):
-        if "architectures" in config:
-            network = getattr(transformers, config["architectures"][0])(
-                transformers.CLIPTextConfig(**config)
-            )
+        if is_encoder:
+            of = transformers.T5Config if is_t5 else transformers.CLIPTextConfig
+            network = getattr(transformers, config["architectures"][0])(of(**config))
         else:
             network = getattr(diffusers, config["_class_name"]).from_config(dict(config))
     found = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    if "architectures" not in config:
+    if is_t5:  # the same tensor by another name, which published files have once
+        del found["encoder.embed_tokens.weight"]
+    if not is_encoder or is_t5:
         return found
     # transformers 5 leaves out a prefix that published files have; it reads both.
     return {
@@ -116,6 +121,21 @@ def vocabulary() -> dict[str, int]:
         "<|startoftext|>": 49406,
         "<|endoftext|>": 49407,
     }
+
+
+def pieces() -> Tokenizer:
+    """A tokenizer of T5's kind with its three special tokens, where every letter is a token."""
+    letters = ascii_letters + digits + punctuation
+    special = {"<pad>": 0.0, "</s>": 0.0, "<unk>": 0.0}
+    scores = special | {piece: -2.0 for letter in letters for piece in (letter, f"▁{letter}")}
+    made = Tokenizer(models.Unigram([*scores.items()], unk_id=2))
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(prepend_scheme="always")]
+    )
+    made.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    return made
 
 
 def _write_json(path: Path, data: Config) -> None:

@@ -2,6 +2,7 @@
 
 Each export is the command itself, in a fresh process, first with an empty cache and then once
 more. Weights are zeros: shapes alone decide what is built. Writes docs/benchmarks/engines.{json,md}
+of UNets, and engines-transformers.{json,md}.
 
 Usage: python benchmarks/engines.py [CASE …]     with nothing else running; see `CASES`
 """
@@ -23,9 +24,10 @@ from page import ROOT, head, table, write
 from keepstep.bench.machine import conditions
 from keepstep.exporter.schedule.schema import Schedule
 
-OPTIONS = ("--backend", "tensorrt-rtx", "--dtype", "float16", "--verify", "none")
+OPTIONS = ("--backend", "tensorrt-rtx", "--verify", "none")
 COLUMNS = (
     "model",
+    "dtype",
     "weights are",
     "plans",
     "stages",
@@ -41,7 +43,8 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Case:
-    """What is exported: a model of checkpoints.json, its schedules, and where its weights go.
+    """What is exported: a model of checkpoints.json, its schedules, and where its weights go; and
+    the page that says so.
 
     A schedule is a built-in one, or one with another ratio behind an @.
     """
@@ -49,6 +52,8 @@ class Case:
     model: str
     schedules: tuple[str, ...]
     weights: str = "shared"
+    dtype: str = "float16"
+    page: str = "engines"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,7 @@ class Row:
 
     case: str
     model: str
+    dtype: str
     weights: str
     schedules: Sequence[str]
     stages: int
@@ -70,14 +76,20 @@ class Row:
 
 SD15 = ("full", "deepcache-n3", "dato-coco", "dato-coco@0.6")
 SDXL = ("full", "deepcache-n3", "sdxl-dato")
+BLOCKS = ("full", "blocks-n3")
+TRANSFORMERS = "engines-transformers"
 CASES = {
     "sd15": Case("sd15", SD15),
     "sd15-dato-coco": Case("sd15", ("dato-coco",)),
     "sd15-embedded": Case("sd15", ("dato-coco",), "embedded"),
     "sdxl": Case("sdxl", SDXL),
     "sdxl-embedded": Case("sdxl", ("sdxl-dato",), "embedded"),  # takes 17 GB of memory
+    "sd3": Case("sd3", BLOCKS, page=TRANSFORMERS),
+    "pixart-sigma": Case("pixart-sigma", BLOCKS, page=TRANSFORMERS),
+    "flux-dev": Case("flux-dev", BLOCKS, dtype="bfloat16", page=TRANSFORMERS),  # 34 GB of weights
+    "flux-schnell": Case("flux-schnell", ("full",), dtype="bfloat16", page=TRANSFORMERS),
 }
-USUAL = ("sd15", "sd15-dato-coco", "sd15-embedded", "sdxl")
+USUAL = ("sd15", "sd15-dato-coco", "sd15-embedded", "sdxl", "sd3", "pixart-sigma", "flux-dev")
 
 
 def schedule_file(name: str, folder: Path) -> str:
@@ -124,7 +136,7 @@ def measure(name: str, case: Case, models: Path) -> Row:
         folder = Path(temporary)
         bundle = folder / "bundle"
         command = [sys.executable, "-m", "keepstep", "export", str(model), "-o", str(bundle)]
-        command += [*OPTIONS, "--weights", case.weights]
+        command += [*OPTIONS, "--dtype", case.dtype, "--weights", case.weights]
         for schedule in case.schedules:
             command += ["-s", schedule_file(schedule, folder)]
         first, peak = timed(command, folder / "cache")
@@ -138,6 +150,7 @@ def measure(name: str, case: Case, models: Path) -> Row:
     return Row(
         case=name,
         model=case.model,
+        dtype=case.dtype,
         weights=case.weights,
         schedules=case.schedules,
         stages=len(engines),
@@ -155,6 +168,7 @@ def cells(row: Row) -> list[str]:
     share = row.weight_bytes / row.bundle_bytes
     return [
         row.model,
+        row.dtype,
         row.weights,
         ", ".join(row.schedules),
         str(row.stages),
@@ -176,7 +190,7 @@ def markdown(machine: dict[str, Any], rows: Sequence[Row]) -> list[str]:
         machine,
         [f"`keepstep export` with `{' '.join(OPTIONS)}`, each model at its own picture size."],
     )
-    lines += table(COLUMNS, [cells(row) for row in rows], 3)
+    lines += table(COLUMNS, [cells(row) for row in rows], 4)
     for row in rows:
         engines = [[name, f"{n / 1e6:.2f}"] for name, n in sorted(row.engine_bytes.items())]
         lines += [f"## {row.case}", "", *table(("engine", "MB"), engines, 1)]
@@ -188,11 +202,16 @@ def main() -> None:
     names = sys.argv[1:] or USUAL
     if unknown := [name for name in names if name not in CASES]:
         sys.exit(f"engines.py: {', '.join(unknown)}: no such case; known are {', '.join(CASES)}")
-    with tempfile.TemporaryDirectory() as models:
-        rows = [measure(name, CASES[name], Path(models)) for name in names]
     machine = conditions()
-    report = {"machine": machine, "options": OPTIONS, "rows": [asdict(row) for row in rows]}
-    write("engines", report, markdown(machine, rows))
+    for page in dict.fromkeys(CASES[name].page for name in names):
+        with tempfile.TemporaryDirectory() as models:
+            rows = [
+                measure(name, CASES[name], Path(models))
+                for name in names
+                if CASES[name].page == page
+            ]
+        report = {"machine": machine, "options": OPTIONS, "rows": [asdict(row) for row in rows]}
+        write(page, report, markdown(machine, rows))
 
 
 if __name__ == "__main__":

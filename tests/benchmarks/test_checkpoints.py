@@ -35,6 +35,11 @@ PARAMETERS = {
     ("sdxl", "vae"): 83_653_863,
     ("sdxl", "text_encoder"): 123_060_480,
     ("sdxl", "text_encoder_2"): 694_659_840,
+    ("sd3", "transformer"): 2_084_951_104,
+    ("sd3", "text_encoder_3"): 4_762_310_656,
+    ("pixart-sigma", "transformer"): 610_856_096,
+    ("flux-dev", "transformer"): 11_901_408_320,
+    ("flux-schnell", "transformer"): 11_891_178_560,
 }
 
 

@@ -38,6 +38,7 @@ def test_a_line_of_the_page_has_a_cell_a_column_and_the_figures_that_were_measur
     row = Row(
         case="sd15",
         model="sd15",
+        dtype="float16",
         weights="shared",
         schedules=("full",),
         stages=2,
@@ -50,7 +51,7 @@ def test_a_line_of_the_page_has_a_cell_a_column_and_the_figures_that_were_measur
     )
     cells = engines.cells(row)
     assert len(cells) == len(COLUMNS)
-    assert cells[3:] == ["2", "90", "3.2", "2.5", "21.5", "2000.0", "2025.0", "0.988"]
+    assert cells[4:] == ["2", "90", "3.2", "2.5", "21.5", "2000.0", "2025.0", "0.988"]
     machine = {"processor": "mine", "cores": 2, "python": "3", "packages": {"torch": "2"}}
     page = engines.markdown(machine, [row])
     assert f"| {' | '.join(cells)} |" in page

@@ -230,3 +230,45 @@ def test_an_override_beats_the_model_folder() -> None:
     assert scheduler_from(folder, chosen).config.prediction_type == "epsilon"
     plain = Sampler(scheduler="DDIMScheduler", steps=4)
     assert scheduler_from(folder, plain).config.prediction_type == "v_prediction"
+
+
+OF_FLOW: dict[str, Any] = {
+    "use_flow_sigmas": True,
+    "prediction_type": "flow_prediction",
+    "flow_shift": 3.0,
+}
+OF_NOISE = {"_class_name": "DDIMScheduler", "prediction_type": "epsilon"}
+
+
+@pytest.mark.parametrize(
+    ("config", "name", "settings", "words"),
+    [
+        (
+            {"_class_name": FLOW},
+            "DDIMScheduler",
+            {},
+            f"{FLOW} does: use {FLOW}, or leave `scheduler` out",
+        ),
+        ({"_class_name": FLOW}, "DPMSolverMultistepScheduler", {}, "add `use_flow_sigmas: true"),
+        (
+            {"_class_name": "DPMSolverMultistepScheduler", **OF_FLOW},
+            "DPMSolverMultistepScheduler",
+            {"prediction_type": "epsilon"},
+            "add `use_flow_sigmas: true, prediction_type: flow_prediction",
+        ),
+        (OF_NOISE, FLOW, {}, f"{FLOW} takes predictions for the flow.*DDIMScheduler does not"),
+        (OF_NOISE, "UniPCMultistepScheduler", OF_FLOW, "takes predictions for the flow"),
+    ],
+)
+def test_a_scheduler_for_another_prediction_than_the_networks_is_refused(
+    config: dict[str, Any], name: str, settings: dict[str, Any], words: str
+) -> None:
+    """diffusers would take it, and draw noise."""
+    with pytest.raises(SamplerError, match=words):
+        scheduler_from(config, Sampler(scheduler=name, steps=4, **settings))
+
+
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_solvers_with_flow_sigmas_fit_networks_that_predict_the_flow(name: str) -> None:
+    made = scheduler_from({"_class_name": FLOW}, Sampler(scheduler=name, steps=4, **OF_FLOW))
+    assert type(made).__name__ == name

@@ -132,11 +132,42 @@ def scheduler_from(config: Mapping[str, Any], sampler: Sampler) -> SchedulerMixi
     if settings.get("_class_name") == sampler.scheduler:
         settings.pop("_use_default_values", None)  # the model's own scheduler, as it is
     try:
-        return cls.from_config(settings, **sampler.overrides)
+        made = cls.from_config(settings, **sampler.overrides)
     except Exception as error:  # whatever a third-party scheduler raises, the user chose it
         raise SamplerError(
             f"{sampler.scheduler} refuses its settings: {sanitize(error)}"
         ) from error
+    if own := config.get("_class_name"):
+        _check_what_is_predicted(is_of_flow(own, config), own, made)
+    return made
+
+
+def is_of_flow(name: str, config: Mapping[str, Any]) -> bool:
+    """Whether a scheduler of class `name` takes a prediction for the flow, noise − data."""
+    if name.startswith("FlowMatch"):
+        return True
+    return config.get("prediction_type") == "flow_prediction" and bool(
+        config.get("use_flow_sigmas", True)  # where there is no such setting, it is no choice
+    )
+
+
+def _check_what_is_predicted(predicts_flow: bool, own: str, made: SchedulerMixin) -> None:
+    """Refuse a scheduler of flow matching for a network that predicts noise, and the reverse:
+    diffusers takes it, and gives a wrong picture."""
+    name = type(made).__name__
+    if is_of_flow(name, made.config) == predicts_flow:
+        return
+    if not predicts_flow:
+        raise SamplerError(
+            f"{name} takes predictions for the flow, and this model's own scheduler {own} does "
+            "not: use that one, or another that is not of flow matching, such as DPM-Solver++"
+        )
+    flow = "`use_flow_sigmas: true, prediction_type: flow_prediction, flow_shift: 3`"
+    way = f"add {flow} to `sampler`" if "use_flow_sigmas" in made.config else f"use {own}"
+    raise SamplerError(
+        f"{name}, as it is set, does not take predictions for the flow, as this model's own "
+        f"scheduler {own} does: {way}, or leave `scheduler` out"
+    )
 
 
 def lower(
