@@ -42,6 +42,9 @@ PARAMETERS = {
     ("flux-schnell", "transformer"): 11_891_178_560,
 }
 
+# Transformers are written by the same code; small ones are drawn with in the tests of exports.
+UNETS = [name for name, parts in ARCHITECTURES.items() if "unet" in parts]
+
 
 def shrunk(name: str) -> dict[str, dict[str, Any]]:
     """An architecture with everything of it, but a few channels wide."""
@@ -105,7 +108,7 @@ def test_zeros_have_the_names_and_shapes_of_the_network(zeros: Path) -> None:
         assert not file.get_tensor("conv_out.weight").any()
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", UNETS)
 def test_the_tokenizer_gives_ids_that_the_text_encoder_knows(name: str, tmp_path: Path) -> None:
     folder = write_checkpoint(shrunk(name), tmp_path / name)
     vocabulary = ARCHITECTURES[name]["text_encoder"]["vocab_size"]
@@ -123,7 +126,7 @@ def test_the_tokenizer_gives_ids_that_the_text_encoder_knows(name: str, tmp_path
         assert ids == tokenizer("a red äpple!", padding="max_length").input_ids
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", UNETS)
 def test_the_pipeline_of_diffusers_draws_with_random_weights(name: str, tmp_path: Path) -> None:
     """Every name and shape fits, and no number leaves its range."""
     folder = write_checkpoint(shrunk(name), tmp_path / name, "random", "float32")
