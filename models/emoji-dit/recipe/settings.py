@@ -57,7 +57,7 @@ class TransformerSettings:
 class DenoiserSettings:
     """How the transformer and the text encoder are trained."""
 
-    phases: tuple[Phase, ...] = (Phase(16, 15.0, 8), Phase(32, 36.0, 4))
+    phases: tuple[Phase, ...] = (Phase(16, 15.0, 8), Phase(32, 38.0, 4))
     learning_rate: float = 1e-3
     warmup_steps: int = 100
     weight_decay: float = 0.01
@@ -82,6 +82,24 @@ class JudgeSettings:
     pictures: int = 8000
     test_pictures: int = 500
     noise: float = 0.05
+    save_every_minutes: float = 1.0
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How many samples are judged, and how they are drawn."""
+
+    trained: int = 200
+    held_out: int = 100
+    batch: int = 10
+    steps: int = 20
+    guidance: float = 4.0
+    on_sheet: tuple[int, int] = (18, 6)  # of trained and of held-out pairs
+    columns: int = 6
+    caption_width: int = 22  # letters
+
+
+EVALUATION = EvaluationSettings()
 
 
 @dataclass(frozen=True)
