@@ -58,9 +58,10 @@ def export(recipe: Recipe, options: argparse.Namespace) -> bool:
 
 def evaluate(recipe: Recipe, options: argparse.Namespace) -> bool:
     from recipe import card, evaluate
+    from recipe_common.card import fill_in
 
     evaluate.measure(recipe, options.work, options.output)
-    card.fill_in(options.output)
+    fill_in(options.output, card.figures)
     return True
 
 

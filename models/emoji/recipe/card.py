@@ -1,24 +1,10 @@
-"""Fill the figures of evaluation.json in between the markers of README.md."""
+"""The figures of evaluation.json as the generated part of README.md."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-BEGIN = "<!-- figures: begin (written by `train.py evaluate`, do not edit) -->"
-END = "<!-- figures: end -->"
-
-
-def fill_in(folder: Path) -> None:
-    card = folder / "README.md"
-    text = card.read_text()
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{card.name} lacks the markers of the figures")
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    report = json.loads((folder / "evaluation.json").read_text())
-    card.write_text(f"{before}{BEGIN}\n{figures(report)}{END}{after}")
+from recipe_common.card import table_of_parts
 
 
 def figures(report: dict[str, Any]) -> str:
@@ -37,13 +23,7 @@ def figures(report: dict[str, Any]) -> str:
         f"UNet and text encoder: {facts['denoiser minutes']:.0f} minutes, "
         f"{facts['denoiser steps']:,} steps, {facts['denoiser samples']:,} samples.",
         "",
-        "| part | parameters | MB on disk |",
-        "|---|---:|---:|",
-    ]
-    for name, size in report["megabytes"].items():
-        count = report["parameters"].get(name)
-        lines.append(f"| {name} | {f'{count:,}' if count else ''} | {size} |")
-    lines += [
+        *table_of_parts(report),
         "",
         f"One picture with guidance, {sampling['timed_steps']} steps of "
         f"{sampling['timed_scheduler']}, "

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline
-from diffusers.training_utils import EMAModel
 from PIL import Image
+from recipe_common.latents import encode
+from recipe_common.trainer import Trainer
+from recipe_common.training import (
+    Phase,
+    autocast,
+    averaged,
+    batches,
+    checkpoint_path,
+    device,
+)
 from torch import nn
 from transformers import CLIPTokenizer
 
@@ -25,23 +32,7 @@ from recipe.networks import (
 )
 from recipe.noise import NoiseLevels
 from recipe.pictures import PictureSet, training_rows
-from recipe.settings import DenoiserSettings, Phase, Recipe
-from recipe.training import (
-    Bar,
-    Clock,
-    Every,
-    Threads,
-    autocast,
-    batches,
-    checkpoint_path,
-    device,
-    learning_rate,
-    load_checkpoint,
-    save_checkpoint,
-    set_learning_rate,
-)
-
-READ_LOSS_EVERY = 10  # steps
+from recipe.settings import DenoiserSettings, Recipe
 
 SHEET_PROMPTS = (
     "a red apple", "a green apple", "a banana", "a strawberry", "a cat face", "a panda face",
@@ -101,7 +92,7 @@ def make_examples(
         mirrored = [i for i, picture in enumerate(data.pictures) if picture.can_flip]
         captions += [captions[i] for i in mirrored]
         pixels = np.concatenate([pixels, pixels[mirrored][:, :, ::-1]])
-    latents = autoencoder.encode(vae, pixels, half=size < LATENT_SIZE)
+    latents = encode(vae, pixels, half=size < LATENT_SIZE)
     return Examples(
         latents=latents * vae.config.scaling_factor,
         ids=ids_of(words, captions),
@@ -110,109 +101,58 @@ def make_examples(
     )
 
 
-def phase_at(settings: DenoiserSettings, minute: float) -> Phase:
-    for phase in settings.phases:
-        if minute < phase.minutes:
-            return phase
-        minute -= phase.minutes
-    return settings.phases[-1]
-
-
 def pool_of(data: PictureSet, examples: Examples, recipe: Recipe) -> torch.Tensor:
     """Rows of `examples`, some repeated; mirrored pictures come behind the others, once each."""
     mirrored = range(len(data.pictures), len(examples.latents))
     return torch.tensor([*training_rows(data, recipe), *mirrored])
 
 
-class Training:
-    """Everything that a checkpoint holds, and one step of it."""
+class Training(Trainer):
+    """On the pictures of `data`."""
 
-    def __init__(self, recipe: Recipe, words: CLIPTokenizer, work: Path) -> None:
+    def __init__(
+        self, recipe: Recipe, words: CLIPTokenizer, data: PictureSet, vae: AutoencoderKL, work: Path
+    ) -> None:
         settings = recipe.denoiser
         torch.manual_seed(recipe.seed)
-        self.recipe, self.settings, self.on = recipe, settings, device()
-        self.path = checkpoint_path(work, recipe.name, "denoiser")
-        self.model = Denoiser(recipe, words).to(self.on, memory_format=torch.channels_last)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
-        self.ema = EMAModel(
-            self.model.parameters(),
-            decay=settings.ema_decay,
-            use_ema_warmup=True,
-            power=settings.ema_power,
-            foreach=True,
-        )
-        self.ema.to(self.on)
+        self.recipe, self.settings, self.work = recipe, settings, work
+        self.words, self.data, self.vae = words, data, vae
+        path = checkpoint_path(work, recipe.name, "denoiser")
+        super().__init__(Denoiser(recipe, words), settings, path, recipe.seed)
         self.levels = NoiseLevels(
             make_scheduler().alphas_cumprod, settings.min_snr_gamma, settings.high_noise_bias
         ).to(self.on)
-        self.clock = Clock(sum(phase.minutes for phase in settings.phases))
-        self.step = self.samples = 0
-        self.generator = torch.Generator().manual_seed(recipe.seed)
-        self.noise_generator = torch.Generator(self.on).manual_seed(recipe.seed)
+        self.final = make_examples(data, vae, words, LATENT_SIZE, flip=False)
 
-    def restore(self) -> bool:
-        """Go on from the checkpoint, if there is one."""
-        state = load_checkpoint(self.path)
-        if state is None:
-            return False
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.ema.load_state_dict(state["ema"])
-        self.ema.to(self.on)
-        self.clock.spent = state["minutes"]
-        self.step, self.samples = state["step"], state["samples"]
-        self.generator.manual_seed(self.recipe.seed + self.step)
-        self.noise_generator.manual_seed(self.recipe.seed + self.step)
-        return True
-
-    def save(self) -> None:
-        save_checkpoint(
-            self.path,
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "ema": self.ema.state_dict(),
-                "minutes": self.clock.spent,
-                "step": self.step,
-                "samples": self.samples,
-            },
+    def enter(self, phase: Phase) -> None:
+        self.examples = make_examples(
+            self.data, self.vae, self.words, phase.latent_size, self.settings.flip
         )
+        pool = pool_of(self.data, self.examples, self.recipe)
+        self.rows = batches(pool, phase.batch, self.generator)
 
-    def advance(self, examples: Examples, rows: torch.Tensor) -> torch.Tensor:
-        """One optimizer step on `rows`; the loss."""
-        settings = self.settings
-        rate = learning_rate(
-            settings.learning_rate, self.step, settings.warmup_steps, self.clock.progress
-        )
-        set_learning_rate(self.optimizer, rate)
-        ids = examples.draw_ids(rows, settings, self.generator).to(self.on)
-        clean = examples.latents[rows].to(self.on)
+    def loss(self, phase: Phase) -> torch.Tensor:
+        rows = next(self.rows)
+        ids = self.examples.draw_ids(rows, self.settings, self.generator).to(self.on)
+        clean = self.examples.latents[rows].to(self.on)
         noise = torch.randn(clean.shape, generator=self.noise_generator, device=self.on)
         t = self.levels.draw(len(rows), self.generator).to(self.on)
         noisy = self.levels.add(clean, noise, t).contiguous(memory_format=torch.channels_last)
         with autocast(self.on):
             predicted = self.model(ids, noisy, t)
-        loss = self.levels.loss(predicted, noise, t)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
-        self.optimizer.step()
-        self.ema.step(self.model.parameters())
-        self.step += 1
-        self.samples += len(rows)
-        return loss.detach()
+        return self.levels.loss(predicted, noise, t)
+
+    def look(self, phase: Phase) -> str:
+        file = f"sheet-{self.recipe.name}-{self.clock.spent:06.1f}.png"
+        quick_sheet(self, phase.latent_size).save(self.work / file)
+        return f"probe {self.probe(self.final):.4f}"
 
     @torch.no_grad()
     def probe(self, examples: Examples) -> float:
         """Loss of the averaged weights on noise that is always the same: comparable over time."""
         generator = torch.Generator().manual_seed(1)
         total = 0.0
-        with averaged(self):
+        with averaged(self.model, self.ema):
             for rows in torch.arange(len(examples.latents)).split(32):
                 clean = examples.latents[rows].to(self.on)
                 noise = torch.randn(clean.shape, generator=generator).to(self.on)
@@ -223,20 +163,6 @@ class Training:
                     )
                 total += self.levels.loss(predicted, noise, t).item() * len(rows)
         return total / len(examples.latents)
-
-
-@contextmanager
-def averaged(training: Training) -> Iterator[None]:
-    """The model carries the averaged weights inside, its own again afterwards."""
-    parameters = list(training.model.parameters())
-    training.ema.store(parameters)
-    training.ema.copy_to(parameters)
-    training.model.eval()
-    try:
-        yield
-    finally:
-        training.ema.restore(parameters)
-        training.model.train()
 
 
 def pipeline_of(
@@ -255,10 +181,10 @@ def pipeline_of(
     )
 
 
-def sheet(training: Training, vae: AutoencoderKL, words: CLIPTokenizer, size: int) -> Image.Image:
+def quick_sheet(training: Training, size: int) -> Image.Image:
     """What SHEET_PROMPTS give at this moment, at `size` latents, in a few quick steps."""
-    with averaged(training):
-        pipeline = pipeline_of(training.model, vae, words)
+    with averaged(training.model, training.ema):
+        pipeline = pipeline_of(training.model, training.vae, training.words)
         pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
         pipeline.set_progress_bar_config(disable=True)
         drawn = pipeline(
@@ -281,34 +207,5 @@ def train(recipe: Recipe, data: PictureSet, work: Path, max_minutes: float | Non
     """Train or go on training; True when the plan is finished."""
     vae = autoencoder.load_trained(recipe, work).to(device())
     words = make_tokenizer(recipe, data)
-    training = Training(recipe, words, work)
-    training.restore()
-    clock, settings = training.clock, training.settings
-    clock.call_limit = max_minutes
-    sheet_due = Every(settings.sheet_every_minutes, clock, last=clock.spent)
-    save_due = Every(settings.save_every_minutes, clock, last=clock.spent)
-    final = make_examples(data, vae, words, LATENT_SIZE, flip=False)
-    running, phase, threads = 0.0, None, Threads()
-    clock.start()
-    with Bar(f"denoiser, {recipe.name}", clock) as bar:
-        while not clock.is_over:
-            if (now := phase_at(settings, clock.spent)) is not phase:
-                phase = now
-                examples = make_examples(data, vae, words, phase.latent_size, settings.flip)
-                rows = batches(pool_of(data, examples, recipe), phase.batch, training.generator)
-            loss = training.advance(examples, next(rows))
-            if training.step % READ_LOSS_EVERY == 0:  # reading it waits for the GPU
-                read = loss.item()
-                running += (read - running) * 0.1 if running else read
-            threads.after_step(60 * clock.tick())
-            size = phase.latent_size
-            bar.show(f"step {training.step}  {size}x{size}  loss {running:.4f}  {threads.now} thr.")
-            if save_due.due():
-                training.save()
-            if sheet_due.due():
-                bar.log_line(f"probe {training.probe(final):.4f}")
-                sheet(training, vae, words, size).save(
-                    work / f"sheet-{recipe.name}-{clock.spent:06.1f}.png"
-                )
-    training.save()
-    return clock.progress >= 1.0
+    training = Training(recipe, words, data, vae, work)
+    return training.run(f"denoiser, {recipe.name}", max_minutes)

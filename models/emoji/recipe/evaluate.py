@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler, PNDMScheduler, StableDiffusionPipeline
-from PIL import Image, ImageDraw
+from recipe_common.folder import sizes
+from recipe_common.latents import decode, encode, psnr
+from recipe_common.sheet import sheet
+from recipe_common.training import checkpoint_path, load_checkpoint
 from rich.progress import track
 
-from recipe import autoencoder, frechet, pictures
+from recipe import frechet, pictures
 from recipe.pictures import PictureSet
 from recipe.settings import Recipe
-from recipe.training import checkpoint_path, load_checkpoint
 
 GUIDANCE = 5.0
 STEPS = 10  # of DPM-Solver++: a hundred pictures in minutes, on a CPU too
@@ -29,6 +31,7 @@ SHEET = (
     "a rocket", "a sunflower", "a pine tree", "a balloon", "a soccer ball", "a red heart",
     "a blue heart", "a green heart", "a cat", "a green book", "a tomato", "a red apple, flat",
 )  # fmt: skip
+COLUMNS = 6
 
 
 def measure(recipe: Recipe, work: Path, output: Path) -> None:
@@ -42,7 +45,11 @@ def measure(recipe: Recipe, work: Path, output: Path) -> None:
     trained = pictures.training_set(everything, recipe)
     unseen = pictures.held_out(everything)
     drawn_trained = draw(pipeline, trained, "samples, trained names", MAX_TRAINED)
-    sample_sheet(trained, drawn_trained).save(output / "samples.png", optimize=True)
+    numbers = {p.caption: i for i, p in enumerate(trained.pictures[: len(drawn_trained)])}
+    shown = [text for text in SHEET if text in numbers]
+    sheet(drawn_trained[[numbers[text] for text in shown]], shown, COLUMNS).save(
+        output / "samples.png", optimize=True
+    )
     drawn_unseen = draw(pipeline, unseen, "samples, held-out names", MAX_UNSEEN)
     network = frechet.Vgg16Features(work / "downloads").eval()
     sets = {
@@ -92,7 +99,7 @@ def measure(recipe: Recipe, work: Path, output: Path) -> None:
         "autoencoder_psnr_db": round(psnr(reconstruct(pipeline, unseen.pixels), unseen.pixels), 1),
         "seconds_for_one_picture": round(time_one(pipeline, own), 1),
         "threads": torch.get_num_threads(),
-        "megabytes": sizes(output),
+        "megabytes": sizes(output, ("unet", "text_encoder", "vae", "tokenizer", "scheduler")),
         "parameters": {
             name: sum(p.numel() for p in getattr(pipeline, name).parameters())
             for name in ("unet", "text_encoder", "vae")
@@ -139,14 +146,8 @@ def nearest_is_own(
 
 
 def reconstruct(pipeline: StableDiffusionPipeline, pixels: np.ndarray) -> np.ndarray:
-    latents = autoencoder.encode(pipeline.vae, pixels) * pipeline.vae.config.scaling_factor
-    return autoencoder.decode(pipeline.vae, latents)
-
-
-def psnr(drawn: np.ndarray, pixels: np.ndarray) -> float:
-    """Mean over pictures, in dB."""
-    error = ((drawn.astype(float) - pixels) ** 2).mean(axis=(1, 2, 3))
-    return float((10 * np.log10(255**2 / error)).mean())
+    latents = encode(pipeline.vae, pixels) * pipeline.vae.config.scaling_factor
+    return decode(pipeline.vae, latents)
 
 
 def time_one(pipeline: StableDiffusionPipeline, scheduler: PNDMScheduler) -> float:
@@ -169,28 +170,3 @@ def training_facts(recipe: Recipe, work: Path) -> dict[str, float]:
         facts[f"{part} steps"] = state["step"]
     facts["denoiser samples"] = parts["denoiser"]["samples"]
     return facts
-
-
-def sizes(output: Path) -> dict[str, float]:
-    """Megabytes on disk, a component each, and in all."""
-    folders = ("unet", "text_encoder", "vae", "tokenizer", "scheduler")
-    found = {
-        name: sum(file.stat().st_size for file in (output / name).rglob("*")) / 1e6
-        for name in folders
-    }
-    return {name: round(size, 2) for name, size in {**found, "all": sum(found.values())}.items()}
-
-
-def sample_sheet(data: PictureSet, drawn: np.ndarray, columns: int = 6) -> Image.Image:
-    """SHEET's captions, each with its picture out of `drawn`, six to a row."""
-    side, label = drawn.shape[1], 16
-    numbers = {picture.caption: i for i, picture in enumerate(data.pictures[: len(drawn)])}
-    captions = [text for text in SHEET if text in numbers]
-    rows = -(-len(captions) // columns)
-    whole = Image.new("RGB", (columns * side, rows * (side + label)), "white")
-    pen = ImageDraw.Draw(whole)
-    for place, text in enumerate(captions):
-        left, top = place % columns * side, place // columns * (side + label)
-        whole.paste(Image.fromarray(drawn[numbers[text]]), (left, top))
-        pen.text((left + side // 2, top + side + label // 2), text, fill="black", anchor="mm")
-    return whole

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from recipe_common.training import Phase
+
 MODEL_FOLDER = Path(__file__).resolve().parents[1]
 WORK_FOLDER = MODEL_FOLDER / ".work"
 
@@ -41,19 +43,6 @@ class TextEncoderSettings:
     layers: int = 2
     heads: int = 4
     vocabulary: int = 2000
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One stretch of denoiser training at one latent size.
-
-    16x16 latents are those of half-size pictures: four times cheaper, and enough to learn which
-    word means which colour and shape before any time is spent on detail.
-    """
-
-    latent_size: int
-    minutes: float
-    batch: int
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,19 @@
-"""What both training loops share: the clock, checkpoints that survive a kill, the device."""
+"""What training loops share: the clock, checkpoints that survive a kill, averaged weights."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers.training_utils import EMAModel
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 
 
 def device() -> torch.device:
@@ -71,6 +73,28 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
         group["lr"] = value
 
 
+@dataclass(frozen=True)
+class Phase:
+    """One stretch of denoiser training at one latent size.
+
+    16x16 latents are those of half-size pictures: four times cheaper, and enough to learn which
+    word means which colour and shape before any time is spent on detail.
+    """
+
+    latent_size: int
+    minutes: float
+    batch: int
+
+
+def phase_at(phases: Sequence[Phase], minute: float) -> Phase:
+    """The one that is on after so many minutes of training; the last one at the end."""
+    for phase in phases:
+        if minute < phase.minutes:
+            return phase
+        minute -= phase.minutes
+    return phases[-1]
+
+
 def checkpoint_path(work: Path, recipe: str, part: str) -> Path:
     return work / f"{part}-{recipe}.pt"
 
@@ -85,6 +109,20 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
     """Checkpoints hold tensors and plain values only."""
     return torch.load(path, map_location="cpu", weights_only=True) if path.exists() else None
+
+
+@contextmanager
+def averaged(model: nn.Module, ema: EMAModel) -> Iterator[None]:
+    """The model carries the averaged weights inside, its own again afterwards."""
+    parameters = list(model.parameters())
+    ema.store(parameters)
+    ema.copy_to(parameters)
+    model.eval()
+    try:
+        yield
+    finally:
+        ema.restore(parameters)
+        model.train()
 
 
 @dataclass
