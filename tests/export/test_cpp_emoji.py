@@ -1,49 +1,21 @@
-"""The C++ runtime gives what the Python one gives for a real model, to the last bit.
-
-Both run the same library, so there is no rounding to allow for.
-"""
+"""The C++ runtime gives what the Python one gives for a real model, to the last bit."""
 
 from __future__ import annotations
 
-import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from export.cpp_player import BUILT, built, play, same_to_the_bit
 from PIL import Image
-from safetensors.numpy import load_file, save_file
 
 from keepstep.cli.play import Request, inputs_of, save_inputs
 from keepstep.runtime import Bundle
 
-BUILT = Path(__file__).parents[2] / "build" / "cpp"
-TOOL = BUILT / "address" / "tool" / "keepstep-run"
 # `make test-cpp` builds it against the installed package, from a copy of the examples outside.
 OUTSIDE = BUILT / "address" / "tests" / "embedding" / "build" / "terse"
-TOY = Path(__file__).parents[1] / "bundles" / "toy"
 REQUEST = Request("a red apple", seed=4)
-
-
-def runs_engines(tool: Path) -> bool:
-    """Whether a program is there, and of a build that has ONNX Runtime."""
-    if not tool.exists():
-        return False
-    listed = subprocess.run(
-        [tool, TOY, "--list", "--json"], capture_output=True, text=True, timeout=60
-    )
-    return listed.returncode == 0 and "onnxruntime" in json.loads(listed.stdout)["backends"]
-
-
-pytestmark = pytest.mark.skipif(
-    not runs_engines(TOOL), reason="`make test-cpp` has built no keepstep-run with ONNX Runtime"
-)
-
-
-def play(*arguments: object) -> None:
-    line = [str(argument) for argument in arguments]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr
+pytestmark = built
 
 
 @pytest.mark.parametrize("plan", [pytest.param("full", marks=pytest.mark.long), "dato-coco"])
@@ -53,14 +25,7 @@ def test_golden_inputs_give_pythons_outputs_to_the_bit(
     golden = emoji_bundle.golden(plan)
     with emoji_bundle.player(plan) as player:
         inputs = {name: golden[f"inputs.{name}"] for name in player.inputs}
-        expected = player.run(inputs)
-    save_file(inputs, tmp_path / "in.safetensors")
-    given, written = tmp_path / "in.safetensors", tmp_path / "out.safetensors"
-    play(TOOL, emoji_bundle.path, "--plan", plan, "--inputs", given, "--outputs", written)
-    found = load_file(written)
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        assert found[name].tobytes() == array.tobytes(), name
+    same_to_the_bit(emoji_bundle, plan, inputs, tmp_path)
 
 
 @pytest.mark.skipif(not OUTSIDE.exists(), reason="`make test-cpp` has built no examples outside")

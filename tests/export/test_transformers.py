@@ -11,13 +11,14 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from export.cpp_player import built, same_to_the_bit
 from export.drawn import distance
 from transformers_for_tests import LATENT, T5_LENGTH, write_flux, write_pixart, write_sd3
 
 from keepstep.exporter import Schedule, export
 from keepstep.exporter.check.verify import verify
 from keepstep.exporter.schedule.schema import parse
-from keepstep.runtime import Bundle
+from keepstep.runtime import Bundle, Player
 
 # Float32 rounding over a few calls; the project's bar.
 TOLERANCE = 1e-4
@@ -154,11 +155,16 @@ def drawn(
 
 def played(bundle: Bundle, case: Case, plan: str, start: np.ndarray) -> dict[str, np.ndarray]:
     with bundle.player(plan, threads=1) as player:
-        guided = "negative_token_ids" in player.inputs
-        told = {**player.encode(PROMPT, NEGATIVE if guided else None), "noise": start}
-        if "guidance_scale" in player.inputs:
-            told["guidance_scale"] = np.float32(case.guidance_scale)
-        return player.run(told)
+        return player.run(told(player, case, start))
+
+
+def told(player: Player, case: Case, start: np.ndarray) -> dict[str, np.ndarray]:
+    """What a run is told: `PROMPT`, the noise, and what its guidance needs."""
+    guided = "negative_token_ids" in player.inputs
+    inputs = {**player.encode(PROMPT, NEGATIVE if guided else None), "noise": start}
+    if "guidance_scale" in player.inputs:
+        inputs["guidance_scale"] = np.array(case.guidance_scale, np.float32)
+    return inputs
 
 
 def test_plans_equal_the_pipeline_for_every_sampler(
@@ -197,6 +203,15 @@ def test_cached_blocks_equal_the_eager_run(bundle: Bundle) -> None:
     assert verdict.run
     assert verdict.run.error <= CACHED_TOLERANCE
     assert {step.label for step in bundle.plan("blocks-n3").steps} >= {"full", "shallow"}
+
+
+@built
+def test_the_runtime_in_cpp_gives_the_same_to_the_bit(
+    case: Case, bundle: Bundle, tmp_path: Path
+) -> None:
+    with bundle.player("blocks-n3") as player:
+        inputs = told(player, case, noise(case, SQUARE, 5))
+    same_to_the_bit(bundle, "blocks-n3", inputs, tmp_path)
 
 
 def test_nothing_in_the_loop_depends_on_timestep_or_prompt_alone(
