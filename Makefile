@@ -21,7 +21,7 @@ demo: $(READY)
 bench: demo
 	$(BIN)/python benchmarks/cpu.py
 
-## engines: writes docs/benchmarks/engines.*; exports SD1.5 and SDXL, with nothing else running
+## engines: writes docs/benchmarks/engines.*; exports models of real sizes, with nothing else running
 engines: $(READY)
 	$(BIN)/python benchmarks/engines.py
 

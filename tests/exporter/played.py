@@ -10,7 +10,8 @@ from torch import Tensor
 from keepstep.exporter.methods.token_pruning import score_weights
 from keepstep.exporter.models import Model
 from keepstep.exporter.schedule.fold_skips import fold_skips
-from keepstep.exporter.schedule.sampler import lower, scheduler_from
+from keepstep.exporter.schedule.sampler import lower
+from keepstep.exporter.schedule.scheduler import scheduler_from
 from keepstep.exporter.schedule.schema import Schedule, parse
 from keepstep.exporter.stages.factory import StageFactory
 from keepstep.exporter.stages.spec import StageSpec

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepstep.exporter.errors import SamplerError, ScheduleError
-from keepstep.exporter.schedule.sampler import scheduler_from
+from keepstep.exporter.schedule.scheduler import scheduler_from
 from keepstep.exporter.schedule.schema import Schedule, parse
 
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from keepstep.exporter.errors import SamplerError
-from keepstep.exporter.schedule.sampler import LoweredSampler, lower, scheduler_from
+from keepstep.exporter.schedule.sampler import LoweredSampler, lower
+from keepstep.exporter.schedule.scheduler import scheduler_from
 from keepstep.exporter.schedule.schema import Sampler
 
 # A scheduler folder as Stable Diffusion has it.

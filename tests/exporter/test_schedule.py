@@ -9,7 +9,8 @@ import pytest
 from exporter.schedules import with_calls
 
 from keepstep.exporter.errors import ScheduleError
-from keepstep.exporter.schedule.sampler import lower, scheduler_from
+from keepstep.exporter.schedule.sampler import lower
+from keepstep.exporter.schedule.scheduler import scheduler_from
 from keepstep.exporter.schedule.schema import Call, Prune, Schedule, builtin_names, parse
 
 DEFAULT = Prune(ratio=0.25, patch=4, gamma=2.0)

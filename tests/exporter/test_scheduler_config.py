@@ -16,7 +16,8 @@ from keepstep.exporter import models
 from keepstep.exporter.folder.model_folder import ModelFolder
 from keepstep.exporter.models import Checkpoint, stable_diffusion, stable_diffusion_xl
 from keepstep.exporter.models.scheduler_config import scheduler_config
-from keepstep.exporter.schedule.sampler import lower, scheduler_from
+from keepstep.exporter.schedule.sampler import lower
+from keepstep.exporter.schedule.scheduler import scheduler_from
 from keepstep.exporter.schedule.schema import Sampler
 
 STEPS = 6

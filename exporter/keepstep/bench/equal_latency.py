@@ -160,7 +160,8 @@ def _numbered(plains: Sequence[Plain]) -> list[Plain]:
 
 def calls_of(sampler: Sampler, config: Mapping[str, Any], steps: int) -> int:
     """How often the sampler asks the network in `steps` steps; raises `SamplerError`."""
-    from keepstep.exporter.schedule.sampler import lower, scheduler_from
+    from keepstep.exporter.schedule.sampler import lower
+    from keepstep.exporter.schedule.scheduler import scheduler_from
 
     return len(lower(scheduler_from(config, sampler), steps, sampler.strength).timesteps)
 

@@ -22,7 +22,8 @@ from ..methods.dato import TokenCounts, count_tokens
 from ..methods.feature_cache import FeatureCache
 from ..models import Model
 from ..models.guidance import SCALE, joined, of_guidance
-from ..schedule.sampler import noisy_image, scheduler_from
+from ..schedule.sampler import noisy_image
+from ..schedule.scheduler import scheduler_from
 from ..schedule.schema import Call, Prune, Schedule
 
 Told = Mapping[str, Tensor]  # the conditions, of both halves in one batch

@@ -14,7 +14,7 @@ import diffusers
 
 from ..errors import ModelError
 from ..folder.hub import brief, quiet
-from ..schedule.sampler import is_scheduler
+from ..schedule.scheduler import is_scheduler
 from ..schedule.schema import Guidance
 from .checkpoint import Checkpoint
 

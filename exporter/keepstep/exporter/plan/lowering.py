@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from ..models.family import Model
 from ..schedule.fold_skips import fold_skips
-from ..schedule.sampler import LoweredSampler, lower, scheduler_from
+from ..schedule.sampler import LoweredSampler, lower
+from ..schedule.scheduler import scheduler_from
 from ..schedule.schema import Call, Guidance, Schedule
 from ..stages.factory import StageFactory
 from ..stages.spec import StageSpec
