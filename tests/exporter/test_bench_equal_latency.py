@@ -174,3 +174,9 @@ def test_engines_are_exported_for_the_backends_that_are_measured() -> None:
     }
     kinds = equal_latency._engine_kinds(replace(program, stages=stages), {"onnxruntime"})
     assert kinds == ["onnxruntime"]
+
+
+def test_calls_are_counted_where_the_size_of_the_picture_shifts_times() -> None:
+    name = "FlowMatchEulerDiscreteScheduler"
+    config = {"_class_name": name, "use_dynamic_shifting": True}
+    assert calls_of(Sampler(scheduler=name, steps=50), config, 4) == 4

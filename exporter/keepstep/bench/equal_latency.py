@@ -163,6 +163,8 @@ def calls_of(sampler: Sampler, config: Mapping[str, Any], steps: int) -> int:
     from keepstep.exporter.schedule.sampler import lower
     from keepstep.exporter.schedule.scheduler import scheduler_from
 
+    if config.get("use_dynamic_shifting"):  # by the picture's size, which changes no number
+        config = {**config, "use_dynamic_shifting": False}
     return len(lower(scheduler_from(config, sampler), steps, sampler.strength).timesteps)
 
 
