@@ -138,14 +138,14 @@ def _unet(top_attention: bool, layers: int, levels: int, **more: object) -> UNet
     return unet
 
 
-def _vae(*, force_upcast: bool = False, **more: object) -> AutoencoderKL:
+def _vae(*, latent_channels: int = 4, force_upcast: bool = False, **more: object) -> AutoencoderKL:
     return AutoencoderKL(
         block_out_channels=(8, 16),
         layers_per_block=1,
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         norm_num_groups=4,
-        latent_channels=4,
+        latent_channels=latent_channels,
         mid_block_add_attention=False,
         sample_size=PICTURE,
         force_upcast=force_upcast,

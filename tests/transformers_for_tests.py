@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import (
-    AutoencoderKL,
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
@@ -19,7 +19,7 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
-from models_for_tests import _text_config, _tokenizer
+from models_for_tests import _text_config, _tokenizer, _vae
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from torch import nn
 from transformers import (
@@ -55,7 +55,9 @@ def write_sd3(folder: Path, *, t5: bool = True, seed: int = 0, **more: object) -
         }
         pipeline = StableDiffusion3Pipeline(
             transformer=SD3Transformer2DModel(**(settings | more)),
-            vae=_vae(8, shift_factor=0.06, scaling_factor=1.5, use_quant_conv=False),
+            vae=_vae(
+                latent_channels=8, shift_factor=0.06, scaling_factor=1.5, use_quant_conv=False
+            ),
             text_encoder=clips[0],
             text_encoder_2=clips[1],
             text_encoder_3=_t5() if t5 else None,
@@ -85,7 +87,7 @@ def write_pixart(folder: Path, *, seed: int = 0, alpha: bool = False) -> Path:
         )
         pipeline = (PixArtAlphaPipeline if alpha else PixArtSigmaPipeline)(
             transformer=transformer,
-            vae=_vae(4, scaling_factor=0.13),
+            vae=_vae(scaling_factor=0.13),
             text_encoder=_t5(),
             tokenizer=_t5_tokenizer(),
             scheduler=DPMSolverMultistepScheduler(beta_start=0.0001, beta_end=0.02),
@@ -110,7 +112,7 @@ def write_flux(folder: Path, *, told: bool = True, seed: int = 0) -> Path:
         shift = {"use_dynamic_shifting": True} if told else {"shift": 1.0}
         pipeline = FluxPipeline(
             transformer=transformer,
-            vae=_vae(4, shift_factor=0.12, scaling_factor=0.36, use_post_quant_conv=False),
+            vae=_vae(shift_factor=0.12, scaling_factor=0.36, use_post_quant_conv=False),
             text_encoder=_clip(CLIPTextModel, 16),
             text_encoder_2=_t5(),
             tokenizer=_tokenizer(folder / "tokenizer"),
@@ -125,33 +127,11 @@ def _saved(pipeline: Any, folder: Path) -> Path:
     return folder
 
 
-def _seeded(seed: int) -> Any:
-    fork = torch.random.fork_rng(devices=[])
-
-    class Seeded:
-        def __enter__(self) -> None:
-            fork.__enter__()
-            torch.manual_seed(seed)
-
-        def __exit__(self, *error: object) -> None:
-            fork.__exit__(*error)
-
-    return Seeded()
-
-
-def _vae(channels: int, **more: object) -> AutoencoderKL:
-    return AutoencoderKL(
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        norm_num_groups=4,
-        latent_channels=channels,
-        mid_block_add_attention=False,
-        sample_size=2 * LATENT,
-        force_upcast=False,
-        **more,
-    )
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def _clip(cls: Any, width: int) -> nn.Module:

@@ -15,10 +15,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
-import torch
 from recipe.settings import MODEL_FOLDER, RECIPES, WORK_FOLDER, Recipe
+from recipe_common.steps import run
 
 
 def data(recipe: Recipe, options: argparse.Namespace) -> bool:
@@ -74,27 +73,5 @@ STEPS: dict[str, Callable[[Recipe, argparse.Namespace], bool]] = {
 }
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("step", choices=[*STEPS, "all"])
-    parser.add_argument("--recipe", choices=sorted(RECIPES), default="cpu")
-    parser.add_argument("--work", type=Path, default=WORK_FOLDER, help="downloads and checkpoints")
-    parser.add_argument("--output", type=Path, default=MODEL_FOLDER, help="the diffusers folder")
-    parser.add_argument("--max-minutes", type=float, help="stop after so long; exit status 3")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    options = parser.parse_args()
-    options.work.mkdir(parents=True, exist_ok=True)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    recipe = RECIPES[options.recipe]
-    for step in STEPS if options.step == "all" else [options.step]:
-        if not STEPS[step](recipe, options):
-            print(f"{step}: not finished; run the same command again to go on")
-            return 3
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(STEPS, RECIPES, WORK_FOLDER, MODEL_FOLDER, __doc__ or ""))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from diffusers.training_utils import EMAModel
@@ -215,3 +215,19 @@ def batches(pool: torch.Tensor, size: int, generator: torch.Generator) -> Iterat
             queue = torch.cat([queue, pool[torch.randperm(len(pool), generator=generator)]])
         yield queue[:size]
         queue = queue[size:]
+
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def with_averages(model: M, path: Path) -> M:
+    """`model` with the averaged weights of the checkpoint in `path`, in eval mode.
+
+    Raises `FileNotFoundError`.
+    """
+    state = load_checkpoint(path)
+    if state is None:
+        raise FileNotFoundError("no denoiser yet: run `train.py denoiser` first")
+    for parameter, average in zip(model.parameters(), state["ema"]["shadow_params"], strict=True):
+        parameter.data.copy_(average)
+    return model.eval()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,7 @@ def noise(case: Case, size: tuple[int, int], seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
+@cache
 def pipeline(folder: Path, settings: str) -> Any:
     found = diffusers.DiffusionPipeline.from_pretrained(folder)
     found.set_progress_bar_config(disable=True)

@@ -265,7 +265,7 @@ def test_pruning_a_model_with_attention_in_its_mid_block_only_is_refused(
         up_block_types=("UpBlock2D",) * 2,
     )
     factory = StageFactory(replace(model, denoiser=replace(model.denoiser, module=unet)), 1)
-    with pytest.raises(ScheduleError, match="'test': this model has no self-attention on its way"):
+    with pytest.raises(ScheduleError, match="'test': `prune` acts on self-attention in the outer"):
         variants_of(factory, schedule("F", prune="ratio: 0.4"))
     assert variants_of(factory, schedule("F"))
 

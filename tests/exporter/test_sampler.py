@@ -250,6 +250,12 @@ OF_NOISE = {"_class_name": "DDIMScheduler", "prediction_type": "epsilon"}
             {},
             f"{FLOW} does: use {FLOW}, or leave `scheduler` out",
         ),
+        (  # takes over `prediction_type` from the model's own, and knows no flow
+            {"_class_name": "DPMSolverMultistepScheduler", **OF_FLOW},
+            "EulerDiscreteScheduler",
+            {},
+            "does not take predictions for the flow",
+        ),
         ({"_class_name": FLOW}, "DPMSolverMultistepScheduler", {}, "add `use_flow_sigmas: true"),
         (
             {"_class_name": "DPMSolverMultistepScheduler", **OF_FLOW},

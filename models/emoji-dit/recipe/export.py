@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from recipe_common.folder import write_folder
-from recipe_common.training import checkpoint_path, load_checkpoint
+from recipe_common.training import checkpoint_path, with_averages
 from transformers import T5TokenizerFast
 
 from recipe import denoiser, pictures, tokenizer
@@ -21,10 +21,5 @@ def write(recipe: Recipe, work: Path, output: Path) -> None:
 
 def load_averaged(recipe: Recipe, words: T5TokenizerFast, work: Path) -> denoiser.Denoiser:
     """Transformer and text encoder with the checkpoint's averaged weights."""
-    state = load_checkpoint(checkpoint_path(work, recipe.name, "denoiser"))
-    if state is None:
-        raise FileNotFoundError("no denoiser yet: run `train.py denoiser` first")
-    model = denoiser.Denoiser(recipe, words).eval()
-    for parameter, average in zip(model.parameters(), state["ema"]["shadow_params"], strict=True):
-        parameter.data.copy_(average)
-    return model
+    path = checkpoint_path(work, recipe.name, "denoiser")
+    return with_averages(denoiser.Denoiser(recipe, words), path)

@@ -21,7 +21,7 @@ from ..methods.attach import CallContext, pruned
 from ..methods.dato import TokenCounts, count_tokens
 from ..methods.feature_cache import FeatureCache
 from ..models import Model
-from ..models.guidance import SCALE, joined, of_guidance
+from ..models.guidance import SCALE, halves_of, joined, of_guidance
 from ..schedule.sampler import noisy_image
 from ..schedule.scheduler import scheduler_from
 from ..schedule.schema import Call, Prune, Schedule
@@ -75,7 +75,7 @@ def run_eagerly(
         run.seconds.append(("encode", clock() - start))
     calls = schedule.resolve(len(timesteps), type(scheduler).__name__)
     guidance = model.guidance_of(schedule)
-    guided = guidance == "classifier-free"
+    halves = halves_of(guidance)
     told = joined(
         {name: c.to(device, dtype) for name, c in of_guidance(conditions, guidance).items()}
     )
@@ -86,14 +86,14 @@ def run_eagerly(
     for k, (call, t) in enumerate(zip(calls, timesteps, strict=True)):
         start = clock()
         if call.kind != "skip":
-            batch = torch.cat([sample, sample]) if guided else sample
+            batch = torch.cat([sample] * halves)
             if hasattr(scheduler, "scale_model_input"):
                 batch = scheduler.scale_model_input(batch, t)
             extra = None if selection_noise is None else selection_noise[network.runs]
-            halves = network(call, batch, t, told, extra).chunk(2 if guided else 1)
-            prediction = halves[-1]  # of the prompt alone, as diffusers has it up to a scale of 1
-            if guided and guidance_scale > 1:
-                prediction = halves[0] + guidance_scale * (halves[1] - halves[0])
+            predictions = network(call, batch, t, told, extra).chunk(halves)
+            prediction = predictions[-1]  # of the prompt alone, as diffusers has it up to 1
+            if halves == 2 and guidance_scale > 1:
+                prediction = predictions[0] + guidance_scale * (predictions[1] - predictions[0])
         sample = scheduler.step(prediction, t, sample, return_dict=False)[0]
         run.seconds.append((call.kind, clock() - start))
         if progress:
@@ -127,7 +127,7 @@ class Network:
         self.model = model
         self.schedule = schedule
         self.runs = 0
-        self.guided = model.guidance_of(schedule) == "classifier-free"
+        self.halves = halves_of(model.guidance_of(schedule))
         self.last: list[Tensor] = []  # first halves of the last two predictions: unconditional
         self.cached: FeatureCache | None = None
         if schedule.cache:
@@ -139,7 +139,7 @@ class Network:
     ) -> Tensor:
         """One full or shallow call on sample (HB, C, h, w), of H halves of guidance."""
         prediction = self.predict(call, sample, t, told, extra)
-        self.last = [*self.last[-1:], prediction.chunk(2 if self.guided else 1)[0]]
+        self.last = [*self.last[-1:], prediction.chunk(self.halves)[0]]
         self.runs += 1
         return prediction
 
@@ -166,7 +166,7 @@ class Network:
         if call.prune is None:
             return None
         b, _, h, w = sample.shape
-        b //= 2 if self.guided else 1
+        b //= self.halves
         grid = self.model.denoiser.tokens(h, w)
         assert grid
         rows, columns = grid.rows, grid.columns

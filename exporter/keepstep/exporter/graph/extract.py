@@ -57,7 +57,7 @@ def extract(trace: Trace, inputs: Places, outputs: Places) -> Subgraph:
     among `inputs`.
     """
     named: dict[Place, str] = dict(inputs.items())
-    at = {place.end if isinstance(place, Residual) else place: place for place in named}
+    at = {_end(place): place for place in named}
     needed = _between(outputs, at)
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
@@ -94,10 +94,7 @@ def extract(trace: Trace, inputs: Places, outputs: Places) -> Subgraph:
     return Subgraph(
         module=fx.GraphModule(root, graph),
         inputs={name: node.meta["val"] for node, name in used.items()},
-        outputs={
-            name: (place.end if isinstance(place, Residual) else place).meta["val"]
-            for place, name in outputs.items()
-        },
+        outputs={name: _end(place).meta["val"] for place, name in outputs.items()},
         weights={trace.weights[node]: node.meta["val"] for node in weights},
     )
 
@@ -116,6 +113,11 @@ def _between(outputs: Iterable[Place], inputs: Mapping[fx.Node, Place]) -> set[f
             elif place is None:
                 todo.extend(node.all_input_nodes)
     return needed
+
+
+def _end(place: Place) -> fx.Node:
+    """The node whose value a place gives, or is made with."""
+    return place.end if isinstance(place, Residual) else place
 
 
 def _nodes(place: Place) -> tuple[fx.Node, ...]:

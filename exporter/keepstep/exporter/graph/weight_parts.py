@@ -20,38 +20,36 @@ def take_parts(graph: fx.Graph, weights: Mapping[fx.Node, str]) -> dict[fx.Node,
 
     The name of a part says how it is made from the whole (weight_layout.py).
     """
-    return {
-        placeholder: name
-        for weight, whole in weights.items()
-        for placeholder, name in [_part(graph, weight, whole)]
-    }
+    return dict(_part(graph, weight, whole) for weight, whole in weights.items())
 
 
 def _part(graph: fx.Graph, weight: fx.Node, name: str) -> tuple[fx.Node, str]:
     """The weight itself, or what is made of it by slices and reshapes alone."""
-    node, changes, end = weight, "", weight
-    while len(node.users) == 1:
-        (node,) = node.users
-        if node.target in _VIEWS:
-            changes += "".join(["reshape", *(f"-{n}" for n in node.meta["val"].shape), ":"])
-        elif node.target is aten.slice.Tensor and _step(node) == 1:
-            changes += _slice(node)
-            end, taken = node, changes
-        else:
-            break
-        if node.target in _VIEWS and end is not weight:
-            end, taken = node, changes
-    if end is weight:
+    chain = [weight]
+    while len(chain[-1].users) == 1 and _changes_a_weight(user := next(iter(chain[-1].users))):
+        chain.append(user)
+    if not any(node.target is aten.slice.Tensor for node in chain):
         return weight, name
+    changes = "".join(_change(node) for node in chain[1:])
+    end = chain[-1]
     with graph.inserting_before(weight):
         part = graph.placeholder(f"{weight.name}_part")
     part.meta["val"] = end.meta["val"]
     end.replace_all_uses_with(part)
-    return part, f"{name}:{taken.removesuffix(':')}"
+    return part, f"{name}:{changes.removesuffix(':')}"
 
 
-def _step(node: fx.Node) -> object:
-    return node.args[4] if len(node.args) > 4 else 1
+def _changes_a_weight(node: fx.Node) -> bool:
+    """Whether a node is one of the changes that the name of a part can say."""
+    step: object = node.args[4] if len(node.args) > 4 else 1
+    return node.target in _VIEWS or (node.target is aten.slice.Tensor and step == 1)
+
+
+def _change(node: fx.Node) -> str:
+    """What a slice or a reshape does, as part of a weight's name."""
+    if node.target is aten.slice.Tensor:
+        return _slice(node)
+    return "".join(["reshape", *(f"-{n}" for n in node.meta["val"].shape), ":"])
 
 
 def _slice(node: fx.Node) -> str:

@@ -109,7 +109,7 @@ def counts_of(prune: Prune, grid: TokenGrid | None, schedule: str) -> TokenCount
     """The static counts of `prune` on `grid`; raises `ScheduleError` if they don't fit."""
     if grid is None:
         raise ScheduleError(
-            f"schedule '{schedule}': this model has no self-attention on its way down or up, so "
-            "`prune` has nothing to act on: remove it"
+            f"schedule '{schedule}': `prune` acts on self-attention in the outer levels of a UNet, "
+            "and this model has none there: remove it"
         )
     return count_tokens(prune, grid.rows, grid.columns, schedule)

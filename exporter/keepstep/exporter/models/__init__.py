@@ -52,7 +52,9 @@ def load(
             return checkpoint.loaded(cls, component)
         return checkpoint.weightless(cls, component, mode)
 
-    return _family(checkpoint).load(checkpoint, height, width, module)
+    made = _family(checkpoint).load(checkpoint, height, width, module)
+    _ = made.scheduler_config  # refused now, not when a schedule is lowered
+    return made
 
 
 def scheduler_config_of(model: str | ModelFolder) -> Mapping[str, Any]:

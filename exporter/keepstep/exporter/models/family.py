@@ -159,3 +159,14 @@ def component_class(index: Mapping[str, Any], component: str) -> str | None:
     """The class of a component, as a model_index.json names it."""
     entry = index.get(component) or [None, None]
     return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
+
+
+def with_encoders(*alternatives: Mapping[str, type]) -> Callable[[Mapping[str, Any]], bool]:
+    """Whether a model_index.json has one of these sets of text encoders, and no others."""
+    wanted = [{part: cls.__name__ for part, cls in encoders.items()} for encoders in alternatives]
+
+    def fits(index: Mapping[str, Any]) -> bool:
+        parts = [part for part in index if part.startswith("text_encoder")]
+        return {part: name for part in parts if (name := component_class(index, part))} in wanted
+
+    return fits

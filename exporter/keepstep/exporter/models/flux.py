@@ -21,10 +21,9 @@ from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_tokenizers, picture_size, prompt_length
 from .denoiser import Blocks, Denoiser, Site
-from .family import Family, Model
+from .family import Family, Model, with_encoders
 from .flow_matching import from_a_line
 from .guidance import SCALE
-from .stable_diffusion import has_encoders
 from .t5 import WIDE, t5_length, t5_tokenizer
 from .text import Text, TextStage
 from .transformer_checks import COMPONENT, check_latents, check_width
@@ -114,11 +113,6 @@ class ClipAndT5(TextStage):
         return self.text_encoder_2(ids[1])[0], self.text_encoder(ids[0]).pooler_output
 
 
-def fits(index: Mapping[str, Any]) -> bool:
-    """Whether a model_index.json is of this family."""
-    return has_encoders(index, ENCODERS)
-
-
 def load(
     checkpoint: Checkpoint,
     height: int | None,
@@ -139,7 +133,7 @@ def load(
         "pooled_prompt_embeds": (int(config.pooled_projection_dim),),
     }
     told = bool(config.guidance_embeds)
-    model = Model(
+    return Model(
         family=NAME,
         checkpoint=checkpoint,
         denoiser=Flux(network, conditions, h // unit, w // unit),
@@ -152,8 +146,6 @@ def load(
         steps=28 if told else 4,
         timing=from_a_line((h // unit) * (w // unit), LARGEST_SHIFT),
     )
-    _ = model.scheduler_config  # refused now, not when a schedule is lowered
-    return model
 
 
 def _text(checkpoint: Checkpoint, config: Any, module: Callable[[Any, str], Any]) -> Text:
@@ -206,4 +198,4 @@ def _positions(rows: int, columns: int) -> Tensor:
     return grid.reshape(rows * columns, 3)
 
 
-FAMILY = Family(NAME, NETWORK, fits, load)
+FAMILY = Family(NAME, NETWORK, with_encoders(ENCODERS), load)

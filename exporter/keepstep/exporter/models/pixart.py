@@ -15,9 +15,8 @@ from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_tokenizers, picture_size
 from .denoiser import Blocks, Denoiser, Site
-from .family import Family, Model
+from .family import Family, Model, with_encoders
 from .scheduler_config import guidances_of
-from .stable_diffusion import has_encoders
 from .t5 import WIDE, mask_of, t5_length, t5_tokenizer
 from .text import Text, TextStage
 from .transformer_checks import COMPONENT, check_latents, check_width
@@ -72,11 +71,6 @@ class T5Text(TextStage):
         return self.text_encoder(token_ids, attention_mask=mask)[0], mask.float()
 
 
-def fits(index: Mapping[str, Any]) -> bool:
-    """Whether a model_index.json is of this family."""
-    return has_encoders(index, ENCODERS)
-
-
 def load(
     checkpoint: Checkpoint,
     height: int | None,
@@ -102,7 +96,7 @@ def load(
         "prompt_attention_mask": (text.length,),
         **{name: (len(row),) for name, row in sizes.items()},
     }
-    model = Model(
+    return Model(
         family=NAME,
         checkpoint=checkpoint,
         denoiser=PixArt(network, conditions),
@@ -115,8 +109,6 @@ def load(
         guidance_scale=4.5,
         steps=20,
     )
-    _ = model.scheduler_config  # refused now, not when a schedule is lowered
-    return model
 
 
 def _set_positions(network: Any, rows: int, columns: int) -> None:
@@ -154,4 +146,4 @@ def _text(checkpoint: Checkpoint, config: Any, module: Callable[[Any, str], Any]
     )
 
 
-FAMILIES = tuple(Family(NAME, network, fits, load) for network in NETWORKS)
+FAMILIES = tuple(Family(NAME, network, with_encoders(ENCODERS), load) for network in NETWORKS)

@@ -12,7 +12,7 @@ from transformers import CLIPTextModel
 from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_text, check_unet, picture_size, text_width
-from .family import Family, Model, component_class
+from .family import Family, Model, with_encoders
 from .scheduler_config import guidances_of
 from .text import clip_text
 from .unet import UNet
@@ -21,18 +21,6 @@ NAME = "stable-diffusion"
 NETWORK = ("unet", "UNet2DConditionModel")
 # Settings that `StableDiffusionPipeline` mends when it is made.
 MENDS: Mapping[str, object] = {"steps_offset": 1, "clip_sample": False}
-
-
-def fits(index: Mapping[str, Any]) -> bool:
-    """Whether a model_index.json is of this family."""
-    return has_encoders(index, {"text_encoder": CLIPTextModel})
-
-
-def has_encoders(index: Mapping[str, Any], encoders: Mapping[str, type]) -> bool:
-    """Whether a model_index.json has these text encoders, and no others."""
-    parts = [part for part in index if part.startswith("text_encoder")]
-    found = {part: name for part in parts if (name := component_class(index, part))}
-    return found == {part: cls.__name__ for part, cls in encoders.items()}
 
 
 def load(
@@ -51,7 +39,7 @@ def load(
     size = picture_size(height, width, _native_size(unet), autoencoder.factor, unit, where)
     check_text(unet.config, text.tokenizers, text.encoders, where)
     width_of_text = text_width(unet.config.cross_attention_dim, f"{where}/unet")
-    model = Model(
+    return Model(
         family=NAME,
         checkpoint=checkpoint,
         denoiser=UNet(unet, {"prompt_embeds": (text.length, width_of_text)}),
@@ -62,8 +50,6 @@ def load(
         guidances=guidances_of(checkpoint),
         mends=MENDS,
     )
-    _ = model.scheduler_config  # refused now, not when a schedule is lowered
-    return model
 
 
 def _native_size(unet: UNet2DConditionModel) -> object:
@@ -81,4 +67,4 @@ def _native_size(unet: UNet2DConditionModel) -> object:
     return 64 if old and isinstance(size, int) and size < 64 else size
 
 
-FAMILY = Family(NAME, NETWORK, fits, load, MENDS)
+FAMILY = Family(NAME, NETWORK, with_encoders({"text_encoder": CLIPTextModel}), load, MENDS)

@@ -20,17 +20,16 @@ from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_tokenizers, picture_size, prompt_length
 from .denoiser import Blocks, Denoiser, Site
-from .family import Family, Model
+from .family import Family, Model, with_encoders
 from .flow_matching import shifted_by_size
 from .scheduler_config import guidances_of
-from .stable_diffusion import has_encoders
 from .t5 import WIDE, t5_length, t5_tokenizer
 from .text import Text, TextStage
 from .transformer_checks import COMPONENT, check_latents, check_width
 
 NAME = "stable-diffusion-3"
 NETWORK = (COMPONENT, "SD3Transformer2DModel")
-CLIPS = ("text_encoder", "text_encoder_2")
+CLIPS = dict.fromkeys(("text_encoder", "text_encoder_2"), CLIPTextModelWithProjection)
 T5 = "text_encoder_3"
 T5_TOKENS = 256  # of `StableDiffusion3Pipeline`, `max_sequence_length`
 LARGEST_SHIFT = 1.16  # of the pipeline, where the scheduler's config has none
@@ -88,12 +87,6 @@ class ThreeTextEncoders(TextStage):
         return torch.cat([clip, t5], dim=-2), pooled
 
 
-def fits(index: Mapping[str, Any]) -> bool:
-    """Whether a model_index.json is of this family."""
-    clips = dict.fromkeys(CLIPS, CLIPTextModelWithProjection)
-    return has_encoders(index, clips) or has_encoders(index, {**clips, T5: T5EncoderModel})
-
-
 def load(
     checkpoint: Checkpoint,
     height: int | None,
@@ -115,13 +108,12 @@ def load(
             f"not for {max(h, w)}: choose a smaller picture"
         )
     text = _text(checkpoint, config, module)
-    tokens = sum(text.lengths[name] for name in list(text.lengths)[1:])
-    tokens += 0 if T5 in text.encoders else T5_TOKENS
+    tokens = text.length + text.lengths.get("token_ids_3", T5_TOKENS)
     conditions = {
         "prompt_embeds": (tokens, int(config.joint_attention_dim)),
         "pooled_prompt_embeds": (int(config.pooled_projection_dim),),
     }
-    model = Model(
+    return Model(
         family=NAME,
         checkpoint=checkpoint,
         denoiser=SD3(network, conditions),
@@ -134,14 +126,12 @@ def load(
         steps=28,
         timing=shifted_by_size((h // unit) * (w // unit), LARGEST_SHIFT),
     )
-    _ = model.scheduler_config  # refused now, not when a schedule is lowered
-    return model
 
 
 def _text(checkpoint: Checkpoint, config: Any, module: Callable[[Any, str], Any]) -> Text:
     """Encoders and tokenizers, which fit each other and the transformer."""
     where = checkpoint.name
-    encoders = {part: module(CLIPTextModelWithProjection, part) for part in CLIPS}
+    encoders = {part: module(cls, part) for part, cls in CLIPS.items()}
     folders = {"token_ids": "tokenizer", "token_ids_2": "tokenizer_2"}
     tokenizers: dict[str, Any] = {
         name: checkpoint.tokenizer(CLIPTokenizer, part) for name, part in folders.items()
@@ -168,4 +158,4 @@ def _text(checkpoint: Checkpoint, config: Any, module: Callable[[Any, str], Any]
     )
 
 
-FAMILY = Family(NAME, NETWORK, fits, load)
+FAMILY = Family(NAME, NETWORK, with_encoders(CLIPS, {**CLIPS, T5: T5EncoderModel}), load)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -11,20 +11,15 @@ from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokeniz
 from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_text, check_unet, picture_size, prompt_length, text_width
-from .family import Family, Model
+from .family import Family, Model, with_encoders
 from .scheduler_config import guidances_of
-from .stable_diffusion import NETWORK, has_encoders
+from .stable_diffusion import NETWORK
 from .text import Text, TwoTextEncoders
 from .unet import UNet
 
 NAME = "stable-diffusion-xl"
 ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 FOLDERS = {"token_ids": "tokenizer", "token_ids_2": "tokenizer_2"}
-
-
-def fits(index: Mapping[str, Any]) -> bool:
-    """Whether a model_index.json is of this family."""
-    return has_encoders(index, ENCODERS)
 
 
 def load(
@@ -66,7 +61,7 @@ def load(
         "pooled_prompt_embeds": (int(pooled),),
         "time_ids": (len(sizes["time_ids"]),),
     }
-    model = Model(
+    return Model(
         family=NAME,
         checkpoint=checkpoint,
         denoiser=UNet(unet, conditions),
@@ -78,8 +73,6 @@ def load(
         sizes=sizes,
         guidance_scale=5.0,
     )
-    _ = model.scheduler_config  # refused now, not when a schedule is lowered
-    return model
 
 
-FAMILY = Family(NAME, NETWORK, fits, load)
+FAMILY = Family(NAME, NETWORK, with_encoders(ENCODERS), load)

@@ -63,8 +63,9 @@ def is_of_flow(name: str, config: Mapping[str, Any]) -> bool:
     """Whether a scheduler of class `name` takes a prediction for the flow, noise − data."""
     if name.startswith("FlowMatch"):
         return True
+    # A class without flow sigmas may have taken over `prediction_type` from one that has them.
     return config.get("prediction_type") == "flow_prediction" and bool(
-        config.get("use_flow_sigmas", True)  # where there is no such setting, it is no choice
+        config.get("use_flow_sigmas")
     )
 
 
