@@ -25,7 +25,7 @@ from keepstep.exporter.engines import BuildOptions, builder
 from keepstep.exporter.engines.onnxruntime import OnnxRuntimeBuilder
 from keepstep.exporter.errors import ModelError
 from keepstep.exporter.folder.content import Content
-from keepstep.exporter.folder.model_folder import find_folder
+from keepstep.exporter.folder.model_folder import Choice, find_folder
 from keepstep.exporter.request import ExportRequest
 from keepstep.exporter.schedule.schema import Schedule, parse
 from keepstep.exporter.stages import compiled
@@ -281,7 +281,8 @@ def test_every_part_of_a_request_is_part_of_its_key(small_folder: Path) -> None:
         replace(request, dtype="float16", float32=["text"]),
         replace(request, embedded=True),
         replace(request, verify="none"),
-        replace(request, variant="fp16"),
+        replace(request, choice=Choice(variant="fp16")),
+        replace(request, choice=Choice(without_t5=True)),
     ]
     folder = find_folder(str(small_folder))
     content = Content(folder, "0" * 64, {})

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import CLIPTextModel
 
 from keepstep.exporter.errors import ModelError
-from keepstep.exporter.folder.model_folder import find_folder
+from keepstep.exporter.folder.model_folder import Choice, find_folder
 from keepstep.exporter.models import Checkpoint
 
 UNET = "unet/diffusion_pytorch_model"
@@ -54,7 +54,7 @@ def same(found: dict[str, Tensor], expected: nn.Module) -> bool:
 
 def assert_read(folder: Path, component: str, expected: nn.Module, variant: str | None) -> None:
     """Compiled and eager runs alike read the weights of `expected`."""
-    checkpoint = Checkpoint(find_folder(str(folder), variant))
+    checkpoint = Checkpoint(find_folder(str(folder), Choice(variant)))
     cls = CLASSES[component]
     module = checkpoint.weightless(cls, component, FakeTensorMode(allow_non_fake_inputs=True))
     names = [name for name, _ in module.named_parameters()]
@@ -104,7 +104,7 @@ def test_shards_are_read_by_their_index_alone(
     assert len(shards) > 1
     shutil.copy(shards[-1], folder / component / "zzz.safetensors")
     assert_read(folder, component, own(folder, component, variant=variant), variant)
-    found = find_folder(str(folder), variant).weights[component]
+    found = find_folder(str(folder), Choice(variant)).weights[component]
     assert found.files == tuple(file.name for file in shards)
     assert found.variant == variant
 
@@ -184,7 +184,7 @@ def test_a_pickle_runs_no_code(folder: Path, tmp_path: Path) -> None:
 
 def test_a_component_without_the_variant_is_read_without_it(folder: Path) -> None:
     own(folder, "unet").to(torch.float16).save_pretrained(folder / "unet", variant="fp16")
-    weights = find_folder(str(folder), "fp16").weights
+    weights = find_folder(str(folder), Choice("fp16")).weights
     assert weights["unet"].files == ("diffusion_pytorch_model.fp16.safetensors",)
     assert weights["vae"].files == ("diffusion_pytorch_model.safetensors",)
     assert weights["text_encoder"].files == ("model.safetensors",)
@@ -206,16 +206,16 @@ def test_a_variant_alone_is_refused_with_the_way_out(name: str, variant: str, fo
 
 def test_a_variant_that_is_nowhere_is_refused(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"weights of the variant fp16: .* plain"):
-        find_folder(str(folder), "fp16")
+        find_folder(str(folder), Choice("fp16"))
     own(folder, "unet").save_pretrained(folder / "unet", variant="ema")
     with pytest.raises(ModelError, match="variant fp16: there are ema"):
-        find_folder(str(folder), "fp16")
+        find_folder(str(folder), Choice("fp16"))
 
 
 @pytest.mark.parametrize("variant", ["../x", "", "a.b", "fp16\n", "a/b"])
 def test_a_variant_is_a_part_of_a_name(variant: str, folder: Path) -> None:
     with pytest.raises(ModelError, match="variant is "):
-        find_folder(str(folder), variant)
+        find_folder(str(folder), Choice(variant))
 
 
 def index_of(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -269,6 +269,6 @@ def test_a_hub_id_is_fetched_with_its_variant(
         return str(folder)
 
     monkeypatch.setattr("diffusers.DiffusionPipeline.download", download)
-    found = find_folder("somebody/some-model", "fp16")
+    found = find_folder("somebody/some-model", Choice("fp16"))
     assert asked == ["somebody/some-model", {"variant": "fp16"}]
     assert (found.name, found.weights["unet"].variant) == ("somebody/some-model", "fp16")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from keepstep.exporter.folder.model_folder import find_folder
 from keepstep.exporter.schedule.schema import Schedule
-from keepstep.exporter.settings import variant_of
+from keepstep.exporter.settings import choice_of
 from keepstep.exporter.store.bundle_writer import schedule_path
 from keepstep.playing.conditioning import grey, noises
 from keepstep.runtime import Bundle
@@ -71,7 +71,7 @@ class EagerModel:
 
         plan = self._bundle.plan(self._bundle.plans[0])
         _, height, width, _ = plan.values["image"].type.shape
-        folder = find_folder(self.folder, variant_of(self._bundle))
+        folder = find_folder(self.folder, choice_of(self._bundle))
         model = models.load(folder, height, width)
         expected = (self._bundle.manifest.model.get("family"), plan.values["noise"].type.shape[1:])
         found = (model.family, model.latent_shape)

@@ -10,7 +10,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from keepstep.exporter.engines import BuildOptions
 from keepstep.exporter.errors import ExportError
 from keepstep.exporter.folder.model_folder import find_folder
 from keepstep.exporter.schedule.schema import Guidance, Repeat, Sampler, Schedule
-from keepstep.exporter.settings import SETTINGS_FILE, variant_of
+from keepstep.exporter.settings import SETTINGS_FILE, choice_of
 from keepstep.exporter.store.bundle_writer import schedule_path
 from keepstep.exporter.store.cache import Cache
 from keepstep.exporter.work import Progress
@@ -100,7 +100,7 @@ def plain_for(bundle: Bundle, rows: Sequence[Row], baseline: str, model: str) ->
     """
     from keepstep.exporter.models import scheduler_config_of
 
-    config = scheduler_config_of(find_folder(model, variant_of(bundle)))
+    config = scheduler_config_of(find_folder(model, choice_of(bundle)))
     full = {row.how: row for row in rows if row.plan == baseline and row.launches}
     found = []
     for row in rows:
@@ -199,7 +199,7 @@ def plain_bundle(
             batch,
             dtype=settings["dtype"],
             float32=settings["float32"],
-            variant=variant_of(bundle),
+            **asdict(choice_of(bundle)),
             options=_options([settings["engines"][kind] for kind in kinds]),
             # What stays in float32 is found by calibrating; where nothing does there is nothing to
             # be found, and the bundle's own plans have been verified.

@@ -67,6 +67,13 @@ def export(
             help="Of the model's weights files, such as fp16.", show_default="the plain ones"
         ),
     ] = None,
+    without_t5: Annotated[
+        bool,
+        typer.Option(
+            "--without-t5",
+            help="Leave T5, the largest text encoder, out of Stable Diffusion 3.",
+        ),
+    ] = False,
     verify: Annotated[
         str,
         typer.Option(
@@ -105,6 +112,7 @@ def export(
             verify=cast(Any, verify),
             guidance=cast(Any, guidance),
             variant=variant,
+            without_t5=without_t5,
             progress=report,
         )
     total = sum(entry.bytes for entry in bundle.manifest.files.values())

@@ -15,7 +15,7 @@ from keepstep.runtime import Bundle
 from .engines import BuildOptions, builder
 from .errors import ExportError
 from .folder.content import check_same, content_of
-from .folder.model_folder import find_folder
+from .folder.model_folder import Choice, find_folder
 from .request import Checks, DType, ExportRequest
 from .schedule.schema import Guidance, Schedule
 from .store.bundle_place import check_bundle_target
@@ -39,6 +39,7 @@ def export(
     verify: Checks = "run",
     guidance: Guidance | None = None,
     variant: str | None = None,
+    without_t5: bool = False,
     cache: Cache | None = None,
     progress: Progress | None = None,
 ) -> Bundle:
@@ -57,6 +58,7 @@ def export(
     guidance    of all schedules, in place of what they say: `classifier-free`, or `none` for a
                 checkpoint that is distilled and samples with the prompt alone
     variant     of the model's weights files, such as `fp16`; the plain ones where not given
+    without_t5  leave out that text encoder of Stable Diffusion 3: its tokens are zeros then
     cache       where finished work is kept; the user's own if not given
     Raises `ExportError` and its kinds; the folder `out` is then as it was.
     """
@@ -75,10 +77,10 @@ def export(
         float32=float32,
         embedded=options.weights == "embedded",
         verify=verify,
-        variant=variant,
+        choice=Choice(variant, without_t5),
     )
     with cache or Cache.default() as opened:
-        model_content = content_of(find_folder(request.model, variant), opened, report)
+        model_content = content_of(find_folder(request.model, request.choice), opened, report)
         key = request.key(model_content)
         if entry := opened.get("export", key):
             report("from the cache", 0, 1)

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 from .engines import Builder
 from .errors import ExportError, ScheduleError
 from .folder.content import Content
+from .folder.model_folder import PLAIN, Choice
 from .schedule.schema import Schedule
 from .store.cache import cache_key
 from .toolchain import toolchain
@@ -25,7 +26,7 @@ IN_FLOAT32 = ("text", "prompt", "full", "shallow", "decode", "attention", "linea
 @dataclass(frozen=True)
 class ExportRequest:
     """model      a diffusers folder or hub id
-    variant    of its weights files, such as `fp16`; the plain ones if not given
+    choice     which of its files are read
     dtype      of weights and products; the sampler, norms and pictures stay in float32
     float32    what else stays in float32: stages (text, prompt, full, shallow, decode) or kinds of
                operations (attention, linear, convolution)
@@ -43,7 +44,7 @@ class ExportRequest:
     float32: Sequence[str] = ()
     embedded: bool = False
     verify: Checks = "run"
-    variant: str | None = None
+    choice: Choice = PLAIN
 
     def __post_init__(self) -> None:
         if not self.schedules:
@@ -85,7 +86,8 @@ class ExportRequest:
                 "float32": sorted(self.float32),
                 "embedded": self.embedded,
                 "verify": self.verify,
-                "variant": self.variant,
+                "variant": self.choice.variant,
+                "without_t5": self.choice.without_t5,
                 "toolchain": dict(toolchain()),
             }
         )

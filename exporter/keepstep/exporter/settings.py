@@ -9,7 +9,7 @@ from typing import Any
 from keepstep.runtime import Bundle
 from keepstep.runtime.errors import KeepstepError
 
-from .folder.model_folder import ModelFolder
+from .folder.model_folder import Choice, ModelFolder
 from .request import ExportRequest
 
 SETTINGS_FILE = "settings.json"
@@ -24,7 +24,8 @@ def settings_text(
     """
     settings = {
         "dtype": request.dtype,
-        "variant": request.variant,
+        "variant": request.choice.variant,
+        "without_t5": request.choice.without_t5,
         "weights": {part: list(weights.files) for part, weights in folder.weights.items()},
         "float32": sorted(request.float32),
         "kept_in_float32": dict(kept),
@@ -33,10 +34,14 @@ def settings_text(
     return (json.dumps(settings, indent=2) + "\n").encode()
 
 
-def variant_of(bundle: Bundle) -> str | None:
-    """The variant of the model's weights files that was asked for, if any was."""
-    variant = _settings(bundle).get("variant")
-    return variant if isinstance(variant, str) else None
+def choice_of(bundle: Bundle) -> Choice:
+    """Which files of its model were read."""
+    settings = _settings(bundle)
+    variant = settings.get("variant")
+    return Choice(
+        variant=variant if isinstance(variant, str) else None,
+        without_t5=settings.get("without_t5") is True,
+    )
 
 
 def weights_of(bundle: Bundle) -> dict[str, list[str]]:

@@ -99,7 +99,7 @@ def content_of(folder: ModelFolder, cache: Cache, report: Progress) -> Content:
 def check_same(content: Content, cache: Cache) -> None:
     """Refuse a folder of which something else is read by now; raises `ModelError`."""
     folder = content.folder
-    now = read_folder(folder.path, folder.name, folder.variant)
+    now = read_folder(folder.path, folder.name, folder.choice)
     if now.texts != folder.texts or now.weights != folder.weights:
         raise _changed(folder.name)
     # A time of change can move without the content; then it is hashed again.

@@ -12,13 +12,16 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from ..errors import ModelError
+from .model_folder import Choice
 
 
-def fetched(model: str, variant: str | None) -> Path:
+def fetched(model: str, choice: Choice) -> Path:
     """The folder into which the hub's files for `model` were downloaded; raises `ModelError`."""
+    # A part that is given, if only as None, is not downloaded; T5 has gigabytes.
+    without = {"text_encoder_3": None, "tokenizer_3": None} if choice.without_t5 else {}
     try:
         with quiet():
-            return Path(DiffusionPipeline.download(model, variant=variant))
+            return Path(DiffusionPipeline.download(model, variant=choice.variant, **without))
     except Exception as error:
         raise ModelError(
             f"{model}: is neither a folder nor a hub id within reach: {brief(error)}"

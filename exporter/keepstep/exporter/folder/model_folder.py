@@ -38,7 +38,8 @@ NETWORKS: dict[str, set[str]] = {
         "FluxTransformer2DModel",
     },
 }
-ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", "T5EncoderModel")
+T5 = "T5EncoderModel"
+ENCODERS = ("CLIPTextModel", "CLIPTextModelWithProjection", T5)
 PARTS = {"vae": DIFFUSERS} | dict.fromkeys(
     ("text_encoder", "text_encoder_2", "text_encoder_3"), TRANSFORMERS
 )
@@ -59,6 +60,25 @@ MOST_TOKENIZER_BYTES = 16 * 2**20
 MOST = {"sample_size": 16384, "num_train_timesteps": 100_000}
 
 
+# Networks whose pipelines do without T5, which is the largest part of their checkpoints.
+WITHOUT_T5 = ("SD3Transformer2DModel",)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which files of a model are read.
+
+    variant     of its weights files, such as `fp16`; the plain ones if not given
+    without_t5  leave that text encoder out, where the pipeline does without it
+    """
+
+    variant: str | None = None
+    without_t5: bool = False
+
+
+PLAIN = Choice()
+
+
 @dataclass(frozen=True)
 class ModelFolder:
     """A diffusers folder as it was when it was read.
@@ -66,19 +86,19 @@ class ModelFolder:
     name      what the user calls it
     texts     content of the small files, by path in the folder
     weights   by component
-    variant   which was asked for
+    choice    what was asked for
     """
 
     path: Path
     name: str
     texts: Mapping[str, bytes]
     weights: Mapping[str, Weights]
-    variant: str | None
+    choice: Choice
 
     @property
     def index(self) -> Mapping[str, Any]:
-        """The content of model_index.json."""
-        return self.json(INDEX)
+        """The content of model_index.json, without what was left out."""
+        return _index(self.json(INDEX), self.choice, f"{self.name}/{INDEX}")
 
     def json(self, path: str) -> dict[str, Any]:
         """The object in one of the small files; raises `ModelError`."""
@@ -93,30 +113,32 @@ class ModelFolder:
         return {p.removeprefix(begin): t for p, t in self.texts.items() if p.startswith(begin)}
 
 
-def find_folder(model: str, variant: str | None = None) -> ModelFolder:
-    """The folder that `model` (a path, or a hub id) means, and its weights of `variant`.
+def find_folder(model: str, choice: Choice = PLAIN) -> ModelFolder:
+    """The folder that `model` (a path, or a hub id) means, and the weights that are chosen.
 
     Raises `ModelError`. Only a hub id loads torch, with the library that fetches it.
     """
-    check_variant(variant)
+    check_variant(choice.variant)
     path = Path(model)
     if not os.path.lexists(path):
         from .hub import fetched
 
-        return read_folder(fetched(model, variant), model, variant)
+        return read_folder(fetched(model, choice), model, choice)
     if not os.path.lexists(path / INDEX):
         raise ModelError(
             f"{model}: no {INDEX} there: give a diffusers folder, as made by "
             "`pipeline.save_pretrained(…)`"
         )
-    return read_folder(path, path.resolve().name, variant)
+    return read_folder(path, path.resolve().name, choice)
 
 
-def read_folder(path: Path, name: str, variant: str | None) -> ModelFolder:
+def read_folder(path: Path, name: str, choice: Choice) -> ModelFolder:
     """What is read of the folder `path`; raises `ModelError`."""
     texts = {INDEX: read_small(path / INDEX, f"{name}/{INDEX}", MOST_CONFIG_BYTES)}
-    index = object_of(texts[INDEX], f"{name}/{INDEX}")
-    _check_index(index, f"{name}/{INDEX}")
+    written = object_of(texts[INDEX], f"{name}/{INDEX}")
+    _check_index(written, f"{name}/{INDEX}")
+    index = _index(written, choice, f"{name}/{INDEX}")
+    variant = choice.variant
     components = _components(index)
     for component in components:
         texts |= _texts(path, name, component)
@@ -129,7 +151,25 @@ def read_folder(path: Path, name: str, variant: str | None) -> ModelFolder:
         there = {v for c, kind in modules.items() for v in variants_in(path / c, kind)}
         known = f"there are {', '.join(sorted(there))}" if there else "there are plain ones alone"
         raise ModelError(f"{name}: no component has weights of the variant {variant}: {known}")
-    return ModelFolder(path, name, texts, weights, variant)
+    return ModelFolder(path, name, texts, weights, choice)
+
+
+def _index(index: Mapping[str, Any], choice: Choice, where: str) -> Mapping[str, Any]:
+    """A model_index.json without the T5 encoder and its tokenizer, if they are left out.
+
+    Raises `ModelError` where there is no such encoder, or the pipeline needs it.
+    """
+    if not choice.without_t5:
+        return index
+    if class_in(index, "transformer") not in WITHOUT_T5:
+        raise ModelError(
+            f"{where}: a {index.get('_class_name')}, of which T5 cannot be left out: only Stable "
+            "Diffusion 3 does without it"
+        )
+    encoders = [part for part in index if part.startswith("text_encoder")]
+    t5 = [part for part in encoders if class_in(index, part) == T5]
+    left_out = {*t5, *(part.replace("text_encoder", "tokenizer") for part in t5)}
+    return {part: entry for part, entry in index.items() if part not in left_out}
 
 
 def _check_index(index: Mapping[str, Any], where: str) -> None:
@@ -147,16 +187,12 @@ def _check_index(index: Mapping[str, Any], where: str) -> None:
 def _components(index: Mapping[str, Any]) -> list[str]:
     """Those that are read, of a pipeline that can be one of ours; none of another one."""
 
-    def kind(part: str) -> str:
-        _, name = index.get(part, (None, None))
-        return name or ""
-
-    encoders = [kind(part) for part in index if part.startswith("text_encoder") and kind(part)]
-    readable = all(encoder in ENCODERS for encoder in encoders)
-    known = any(kind(part) in classes for part, classes in NETWORKS.items())
+    encoders = [class_in(index, part) for part in index if part.startswith("text_encoder")]
+    readable = all(encoder in ENCODERS for encoder in encoders if encoder)
+    known = any(class_in(index, part) in classes for part, classes in NETWORKS.items())
     if not known or not readable:
         return []
-    return [part for part in (*_modules(), *TOKENIZERS, "scheduler") if kind(part)]
+    return [part for part in (*_modules(), *TOKENIZERS, "scheduler") if class_in(index, part)]
 
 
 def _modules() -> Mapping[str, tuple[str, str]]:
@@ -191,3 +227,9 @@ def _texts(path: Path, name: str, component: str) -> dict[str, bytes]:
             "the weights: merge it and save the model again, or take it away"
         )
     return texts
+
+
+def class_in(index: Mapping[str, Any], component: str) -> str | None:
+    """The class of a component, as a model_index.json names it."""
+    entry = index.get(component) or [None, None]
+    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None

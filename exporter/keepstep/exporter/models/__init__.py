@@ -8,10 +8,10 @@ from typing import Any
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..errors import ModelError
-from ..folder.model_folder import NETWORKS, ModelFolder, find_folder
+from ..folder.model_folder import NETWORKS, ModelFolder, class_in, find_folder
 from . import flux, pixart, stable_diffusion, stable_diffusion_3, stable_diffusion_xl
 from .checkpoint import Checkpoint
-from .family import Family, Model, component_class
+from .family import Family, Model
 from .scheduler_config import scheduler_config
 
 __all__ = ["FAMILIES", "Checkpoint", "Family", "Model", "load", "register", "scheduler_config_of"]
@@ -71,7 +71,7 @@ def _family(checkpoint: Checkpoint) -> Family:
     index = checkpoint.index
     for family in FAMILIES:
         component, cls = family.network
-        if component_class(index, component) == cls and family.fits(index):
+        if class_in(index, component) == cls and family.fits(index):
             return family
     known = ", ".join(dict.fromkeys(family.name for family in FAMILIES))
     raise ModelError(

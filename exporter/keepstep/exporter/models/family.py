@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError
 from ..folder.hub import quiet
+from ..folder.model_folder import class_in
 from ..schedule.sampler import AS_IT_IS, Timing
 from ..schedule.schema import Guidance, Schedule
 from .autoencoder import Autoencoder
@@ -155,18 +156,12 @@ class Family:
     mends: Mapping[str, object] = field(default_factory=dict)
 
 
-def component_class(index: Mapping[str, Any], component: str) -> str | None:
-    """The class of a component, as a model_index.json names it."""
-    entry = index.get(component) or [None, None]
-    return entry[1] if isinstance(entry, list) and len(entry) == 2 else None
-
-
 def with_encoders(*alternatives: Mapping[str, type]) -> Callable[[Mapping[str, Any]], bool]:
     """Whether a model_index.json has one of these sets of text encoders, and no others."""
     wanted = [{part: cls.__name__ for part, cls in encoders.items()} for encoders in alternatives]
 
     def fits(index: Mapping[str, Any]) -> bool:
         parts = [part for part in index if part.startswith("text_encoder")]
-        return {part: name for part in parts if (name := component_class(index, part))} in wanted
+        return {part: name for part in parts if (name := class_in(index, part))} in wanted
 
     return fits
