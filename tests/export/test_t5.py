@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from export.drawn import distance
 from safetensors.torch import load_file, save_file
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from transformers import T5EncoderModel
 from transformers_for_tests import LATENT, T5_LENGTH, write_flux, write_pixart, write_sd3
 
@@ -110,6 +113,37 @@ def test_without_t5_its_gigabytes_are_not_downloaded(
     found = find_folder("somebody/some-model", Choice(without_t5=True))
     assert asked == {"variant": None, "text_encoder_3": None, "tokenizer_3": None}
     assert "text_encoder_3" not in found.weights
+
+
+@pytest.fixture
+def pieces() -> bytes:
+    """A `spiece.model` as T5's: pieces with probabilities, and the same normalization."""
+    text = "a red fin on a quick brown fox, two dogs jump over the lazy vex of zinc"
+    written = BytesIO()
+    SentencePieceTrainer.train(
+        sentence_iterator=iter([text] * 20 + re.findall(r"\w+", text)),
+        model_writer=written,
+        vocab_size=44,
+        normalization_rule_name="nmt_nfkc",
+        pad_id=0,
+        eos_id=1,
+        unk_id=2,
+        bos_id=-1,
+        minloglevel=2,
+    )
+    return written.getvalue()
+
+
+def test_a_tokenizer_of_pieces_alone_is_read(pieces: bytes, tmp_path: Path) -> None:
+    """As PixArt's folders have it, without a `tokenizer.json`: ids are those of its makers."""
+    folder = write_pixart(tmp_path / "model")
+    (folder / "tokenizer" / "tokenizer.json").unlink()
+    (folder / "tokenizer" / "spiece.model").write_bytes(pieces)
+    bundle = export(folder, [PLAIN], tmp_path / "out", verify="none")
+    with bundle.player("plain") as player:
+        (ids,) = player.encode("Ａ ｒｅｄ  ﬁn")["token_ids"]  # full width and a ligature
+    theirs = SentencePieceProcessor(model_proto=pieces).encode("a red fin")
+    assert ids.tolist() == [*theirs, 1, *[0] * (len(ids) - len(theirs) - 1)]
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from transformers_for_tests import LATENT, T5_LENGTH, write_flux, write_pixart, 
 
 from keepstep.exporter import Schedule, export
 from keepstep.exporter.check.verify import verify
-from keepstep.exporter.schedule.schema import parse
+from keepstep.exporter.schedule.schema import builtin_names, parse
 from keepstep.runtime import Bundle, Player
 
 # Float32 rounding over a few calls; the project's bar.
@@ -205,6 +205,18 @@ def test_cached_blocks_equal_the_eager_run(bundle: Bundle) -> None:
     assert verdict.run
     assert verdict.run.error <= CACHED_TOLERANCE
     assert {step.label for step in bundle.plan("blocks-n3").steps} >= {"full", "shallow"}
+
+
+@pytest.mark.parametrize("case", ["sd3"], indirect=True)
+def test_published_lists_of_calls_equal_the_eager_run(folder: Path, tmp_path: Path) -> None:
+    """Every built-in schedule that caches blocks, on the family with the most streams."""
+    of_blocks = [s for s in map(Schedule.load, builtin_names()) if s.cache and s.cache.blocks]
+    bundle = export(folder, of_blocks, tmp_path / "out", verify="run")
+    assert {"residual-n3", "magcache-28", "scm-fast"} <= set(bundle.plans)
+    for plan in bundle.plans:
+        run = verify(bundle, plan).run
+        assert run
+        assert run.error <= CACHED_TOLERANCE
 
 
 @built

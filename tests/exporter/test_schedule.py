@@ -24,7 +24,9 @@ def kinds(calls: tuple[Call, ...]) -> str:
 def test_a_built_in_fits_its_sampler_or_the_models_and_says_where_it_comes_from(name: str) -> None:
     schedule = Schedule.load(name)
     config = {"skip_prk_steps": True}  # as in the scheduler folders of Stable Diffusion
-    settled = schedule.sampler.settled("PNDMScheduler", 50)
+    of_transformers = schedule.cache is not None and schedule.cache.blocks is not None
+    own = "FlowMatchEulerDiscreteScheduler" if of_transformers else "PNDMScheduler"
+    settled = schedule.sampler.settled(own, 50)
     sampler = lower(scheduler_from(config, settled), settled.steps)
     calls = schedule.resolve(len(sampler.timesteps), "its sampler")
     assert len(calls) == len(sampler.timesteps)

@@ -13,7 +13,7 @@ import pytest
 from models_for_tests import write_model
 
 from keepstep.exporter import models
-from keepstep.exporter.folder.model_folder import ModelFolder
+from keepstep.exporter.folder.model_folder import PLAIN, ModelFolder
 from keepstep.exporter.models import Checkpoint, stable_diffusion, stable_diffusion_xl
 from keepstep.exporter.models.scheduler_config import scheduler_config
 from keepstep.exporter.schedule.sampler import lower
@@ -43,7 +43,7 @@ def checkpoint(folder: Path, name: str, settings: dict[str, Any]) -> Checkpoint:
     }
     for path, text in texts.items():
         (folder / path).write_bytes(text)
-    return Checkpoint(ModelFolder(folder, "model", texts, {}, None))
+    return Checkpoint(ModelFolder(folder, "model", texts, {}, PLAIN))
 
 
 def of_pipeline(folder: Path, name: str, run: str, overrides: dict[str, Any]) -> Any:

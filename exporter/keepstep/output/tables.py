@@ -114,8 +114,17 @@ def schedule_entry(schedule: Schedule) -> dict[str, Any]:
         "calls": calls,
         "repeats": repeats,
         "kinds": counts,
-        "cost": f"{cost} ({sampler}){pruning}",
+        "cost": f"{cost} ({sampler}){_ran_again(schedule)}{pruning}",
     }
+
+
+def _ran_again(schedule: Schedule) -> str:
+    """Which of a transformer's blocks shallow calls run."""
+    if schedule.cache is None or schedule.cache.blocks is None:
+        return ""
+    ends = zip(("first", "last"), schedule.cache.blocks, strict=True)
+    ran = [f"the {end} {n if n > 1 else 'one'}" for end, n in ends if n]
+    return f"; shallow ones run {' and '.join(ran) or 'none'} of a transformer's blocks"
 
 
 def _sampler(sampler: Sampler) -> str:

@@ -63,10 +63,11 @@ def is_of_flow(name: str, config: Mapping[str, Any]) -> bool:
     """Whether a scheduler of class `name` takes a prediction for the flow, noise − data."""
     if name.startswith("FlowMatch"):
         return True
-    # A class without flow sigmas may have taken over `prediction_type` from one that has them.
-    return config.get("prediction_type") == "flow_prediction" and bool(
-        config.get("use_flow_sigmas")
-    )
+    # A config keeps settings of the class that it was taken over from, also those that the class
+    # `name` does not know.
+    known = signature(getattr(diffusers, name, object)).parameters
+    asked = {key: value for key, value in config.items() if key in known}
+    return bool(asked.get("use_flow_sigmas") and asked.get("prediction_type") == "flow_prediction")
 
 
 def _check_what_is_predicted(predicts_flow: bool, own: str, made: SchedulerMixin) -> None:
@@ -81,7 +82,8 @@ def _check_what_is_predicted(predicts_flow: bool, own: str, made: SchedulerMixin
             "not: use that one, or another that is not of flow matching, such as DPM-Solver++"
         )
     flow = "`use_flow_sigmas: true, prediction_type: flow_prediction, flow_shift: 3`"
-    way = f"add {flow} to `sampler`" if "use_flow_sigmas" in made.config else f"use {own}"
+    knows_flow = "use_flow_sigmas" in signature(type(made)).parameters
+    way = f"add {flow} to `sampler`" if knows_flow else f"use {own}"
     raise SamplerError(
         f"{name}, as it is set, does not take predictions for the flow, as this model's own "
         f"scheduler {own} does: {way}, or leave `scheduler` out"
