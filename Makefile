@@ -13,7 +13,7 @@ QUICK := tests/runtime tests/test_layout.py tests/exporter/test_schedule.py \
 
 .PHONY: demo bench engines test test-quick test-cpp test-cpp-thread test-cpp-fuzz test-long lint format clean
 
-## demo: "a red apple" twice, with every call full and with the DaTo schedule
+## demo: a picture of each small model, with every call full and with a schedule
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 

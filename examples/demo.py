@@ -1,7 +1,9 @@
-"""Draws "a red apple" twice, with every call full and with the DaTo schedule, and compares.
+"""Draws a picture of each of the two small models twice, with every call full and with a schedule
+that saves calls or tokens, and compares.
 
-The first time it exports `models/emoji` into `engines/emoji`. Playing needs no PyTorch.
-Usage: python examples/demo.py [PROMPT]
+The first time it exports `models/emoji` and `models/emoji-dit` into `engines`. Playing needs no
+PyTorch.
+Usage: python examples/demo.py [PROMPT of emoji-dit]
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,25 @@ from rich.table import Table
 from keepstep.runtime import Bundle, KeepstepError, Plan
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL, BUNDLE, OUT = ROOT / "models/emoji", ROOT / "engines/emoji", ROOT / "out"
-PLANS = ("full", "dato-coco")
+MODELS, BUNDLES, OUT = ROOT / "models", ROOT / "engines", ROOT / "out"
 COLOURS = {"full": "#1f5fbf", "shallow": "#7fc4e8", "skip": "#e4e4e4"}
-SEED, GUIDANCE_SCALE, REPEATS = 0, 5.0, 3
+SEED, REPEATS = 0, 3
+
+
+@dataclass(frozen=True)
+class Demo:
+    """A model, and what is drawn with it; plans: the full one, then the one to compare."""
+
+    model: str
+    prompt: str
+    plans: tuple[str, str]
+    also: tuple[str, ...] = ()  # further schedules of the bundle, to try by hand
+
+
+DEMOS = (
+    Demo("emoji", "a red apple", ("full", "dato-coco"), ("deepcache-n3",)),
+    Demo("emoji-dit", "a yellow star with one eye, a grin and a bow", ("full", "blocks-n3")),
+)
 
 
 @dataclass(frozen=True)
@@ -35,18 +52,20 @@ class Drawing:
     seconds: float  # the fastest of the repeats
 
 
-def bundle() -> Bundle:
+def bundle(demo: Demo) -> Bundle:
     """The exported model; exported now if it is not there or cannot be read."""
+    folder = BUNDLES / demo.model
     try:
-        opened = Bundle.open(BUNDLE)
-        if set(PLANS) <= set(opened.plans):
+        opened = Bundle.open(folder)
+        if set(demo.plans) <= set(opened.plans):
             return opened
     except KeepstepError:
         pass
-    schedules = [word for plan in (*PLANS, "deepcache-n3") for word in ("-s", plan)]
-    command = [sys.executable, "-m", "keepstep", "export", str(MODEL), "-o", str(BUNDLE)]
+    schedules = [word for plan in (*demo.plans, *demo.also) for word in ("-s", plan)]
+    model = str(MODELS / demo.model)
+    command = [sys.executable, "-m", "keepstep", "export", model, "-o", str(folder)]
     subprocess.run([*command, *schedules], check=True)
-    return Bundle.open(BUNDLE)
+    return Bundle.open(folder)
 
 
 def draw(opened: Bundle, name: str, prompt: str) -> Drawing:
@@ -54,11 +73,7 @@ def draw(opened: Bundle, name: str, prompt: str) -> Drawing:
     with opened.player(name) as player:
         shape = player.inputs["noise"].shape
         noise = np.random.default_rng(SEED).standard_normal(shape, dtype=np.float32)
-        inputs = {
-            **player.encode(prompt),
-            "noise": noise,
-            "guidance_scale": np.float32(GUIDANCE_SCALE),
-        }
+        inputs = {**player.encode(prompt), "noise": noise}
         seconds = []
         for _ in range(REPEATS):
             start = time.perf_counter()
@@ -76,7 +91,7 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 def picture(drawings: list[Drawing], prompt: str) -> Image.Image:
     """Both pictures side by side, each over the timeline of its calls."""
     side, gap, cell = 384, 32, 384 / len(drawings[0].plan.steps)
-    sheet = Image.new("RGB", (2 * side + 3 * gap, side + 150), "white")
+    sheet = Image.new("RGB", (2 * side + 3 * gap, side + 170), "white")
     pen = ImageDraw.Draw(sheet)
     heading, small = ImageFont.load_default(18), ImageFont.load_default(13)
     for i, drawing in enumerate(drawings):
@@ -88,7 +103,7 @@ def picture(drawings: list[Drawing], prompt: str) -> Image.Image:
         sheet.paste(big, (left, 44))
         top = side + 60
         for k, step in enumerate(drawing.plan.steps):
-            box = (left + k * cell, top, left + (k + 1) * cell - 1.5, top + 26)
+            box = (left + round(k * cell), top, left + round((k + 1) * cell) - 2, top + 26)
             pen.rectangle(box, fill=COLOURS[step.label])
     x = gap
     for kind, label in (("full", "full"), ("shallow", "shallow"), ("skip", "skipped: no launch")):
@@ -96,17 +111,16 @@ def picture(drawings: list[Drawing], prompt: str) -> Image.Image:
         pen.text((x + 20, side + 103), label, fill="black", font=small)
         x += 40 + 8 * len(label)
     note = f"“{prompt}”, {len(drawings[0].plan.steps)} calls of the sampler, in order"
-    pen.text((side + 2 * gap, side + 103), note, fill="black", font=small)
+    pen.text((gap, side + 128), note, fill="black", font=small)
     return sheet
 
 
-def main() -> None:
-    """Export if needed, draw twice, compare."""
-    prompt = sys.argv[1] if len(sys.argv) > 1 else "a red apple"
-    console = Console()
-    opened = bundle()
-    drawings = [draw(opened, name, prompt) for name in PLANS]
-    table = Table(title=f'"{prompt}"', title_justify="left", box=None, padding=(0, 2, 0, 0))
+def compare(demo: Demo, console: Console) -> Image.Image:
+    """Draw twice, print the times; gives the pictures."""
+    opened = bundle(demo)
+    drawings = [draw(opened, name, demo.prompt) for name in demo.plans]
+    title = f'{demo.model}: "{demo.prompt}"'
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     for heading in ("plan", "seconds", "speed-up", "full", "shallow", "skipped", "against full"):
         table.add_column(heading, justify="left" if heading == "plan" else "right")
     for drawing in drawings:
@@ -120,8 +134,22 @@ def main() -> None:
             "same" if likeness == float("inf") else f"{likeness:.1f} dB",
         )
     console.print(table)
+    return picture(drawings, demo.prompt)
+
+
+def main() -> None:
+    """Export if needed, draw every demo, and put the pictures below each other."""
+    emoji, dit = DEMOS
+    demos = (emoji, replace(dit, prompt=sys.argv[1]) if len(sys.argv) > 1 else dit)
+    console = Console()
+    sheets = [compare(demo, console) for demo in demos]
+    whole = Image.new("RGB", (sheets[0].width, sum(sheet.height for sheet in sheets)), "white")
+    top = 0
+    for sheet in sheets:
+        whole.paste(sheet, (0, top))
+        top += sheet.height
     OUT.mkdir(exist_ok=True)
-    picture(drawings, prompt).save(OUT / "demo.png")
+    whole.save(OUT / "demo.png")
     console.print(f"pictures: {(OUT / 'demo.png').relative_to(ROOT)}")
     assert "torch" not in sys.modules, "playing a bundle must not load PyTorch"
 
