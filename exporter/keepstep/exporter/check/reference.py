@@ -20,6 +20,8 @@ from torch import Tensor
 from ..methods.attach import CallContext, pruned
 from ..methods.dato import TokenCounts, count_tokens
 from ..methods.feature_cache import FeatureCache
+from ..methods.kept_tokens import chooser_of
+from ..methods.token_cache import Choices, TokenCache, merged
 from ..models import Model
 from ..models.guidance import SCALE, halves_of, joined, of_guidance
 from ..schedule.sampler import noisy_image
@@ -128,7 +130,12 @@ class Network:
         self.schedule = schedule
         self.runs = 0
         self.halves = halves_of(model.guidance_of(schedule))
-        self.last: list[Tensor] = []  # first halves of the last two predictions: unconditional
+        self.last: list[Tensor] = []  # the last two predictions (HB, C, h, w)
+        self.tokens: TokenCache | None = None
+        if schedule.keeps_tokens:
+            denoiser = model.denoiser
+            self.tokens = TokenCache(denoiser.module, denoiser.attentions)
+        self.choices = Choices()
         self.cached: FeatureCache | None = None
         if schedule.cache:
             cut = model.denoiser.cut(schedule.cache, schedule.name)
@@ -139,7 +146,7 @@ class Network:
     ) -> Tensor:
         """One full or shallow call on sample (HB, C, h, w), of H halves of guidance."""
         prediction = self.predict(call, sample, t, told, extra)
-        self.last = [*self.last[-1:], prediction.chunk(self.halves)[0]]
+        self.last = [*self.last[-1:], prediction]
         self.runs += 1
         return prediction
 
@@ -147,6 +154,9 @@ class Network:
         self, call: Call, sample: Tensor, t: Tensor, told: Told, extra: Tensor | None
     ) -> Tensor:
         """What the network gives."""
+        if call.kind == "tokens":
+            return self._kept(call, sample, t, told)
+        self.choices.restart()
         denoiser = self.model.denoiser
         context = self._context(call, sample, extra)
         grid = denoiser.tokens(*sample.shape[2:]) if context else None
@@ -155,7 +165,21 @@ class Network:
             if self.cached:
                 shallow = call.kind == "shallow"
                 active.enter_context(self.cached.reusing() if shallow else self.cached.keeping())
+            if self.tokens and call.kind == "full":
+                active.enter_context(self.tokens.keeping())
             return denoiser.call(sample, t, told)
+
+    def _kept(self, call: Call, sample: Tensor, t: Tensor, told: Told) -> Tensor:
+        """A call of kept tokens: the others have their last keys, values and predictions."""
+        assert call.keep and self.tokens
+        denoiser = self.model.denoiser
+        older, newest = self.last
+        chooser = chooser_of(denoiser, call.keep, sample.shape)
+        conditional = newest.chunk(self.halves)[-1].float(), older.chunk(self.halves)[-1].float()
+        kept = self.choices.next(chooser, *conditional).repeat(self.halves, 1)
+        with self.tokens.reusing(kept):
+            fresh = denoiser.call(sample, t, told)
+        return merged(fresh, newest, kept, chooser)
 
     def context(self, prune: Prune, counts: TokenCounts) -> CallContext:
         """What selects tokens in one call."""
@@ -172,7 +196,8 @@ class Network:
         rows, columns = grid.rows, grid.columns
         score = torch.zeros(b, rows * columns, device=sample.device)
         if len(self.last) == 2:
-            change = (self.last[1] - self.last[0]).abs().float()
+            older, newest = (prediction.chunk(self.halves)[0] for prediction in self.last)
+            change = (newest - older).abs().float()
             # The mean over channels, and over the latents that a token stands for.
             squares = change.reshape(b, -1, rows, h // rows, columns, w // columns)
             score = call.prune.gamma * squares.mean(dim=(1, 3, 5)).flatten(1)

@@ -106,18 +106,23 @@ def walk(
 ) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, np.ndarray]]]:
     """Every recorded call with the values that it is given, and what it gives.
 
-    Then it has given what was recorded, and its own where nothing was.
+    Then it has given what was recorded, and its own where nothing was. Calls that do not run the
+    network are launched in any case: others go on from what they give.
     """
     values = start_values(plan, recorded_inputs(golden))
-    for i, expected in recorded_calls(plan, golden).items():
-        call = plan.calls[i]
+    recorded = recorded_calls(plan, golden)
+    for i, call in enumerate(plan.calls):
+        if i not in recorded and call.step is not None:
+            continue
+        expected = recorded.get(i, {})
         for name in {b.value for b in call.reads.values()} & values.keys():
             session.write(name, values[name])
         session.launch(i)
         session.wait()
         outputs = plan.stages[call.stage].outputs
         found = {t: rows(session.read(b.value), b, outputs[t]) for t, b in call.writes.items()}
-        yield i, values, found
+        if i in recorded:
+            yield i, values, found
         put(plan, i, {**found, **expected}, values)
 
 

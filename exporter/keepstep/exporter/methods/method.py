@@ -12,16 +12,30 @@ import torch
 from torch import Tensor
 
 from ..models.denoiser import Denoiser
-from ..schedule.schema import Call, Prune
+from ..schedule.schema import Call
 from .port import Port
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The last two predictions (B, C, h, w) of a run, without the prompt where it has guidance."""
+    """The predictions of a run so far, newest first: (S, H, B, C, h, w)."""
 
-    newest: Tensor
-    older: Tensor
+    window: Tensor
+
+    @property
+    def newest(self) -> Tensor:
+        """The last one (B, C, h, w), without the prompt where the run has guidance."""
+        return self.window[0, 0]
+
+    @property
+    def older(self) -> Tensor:
+        """The one before, likewise."""
+        return self.window[1, 0]
+
+    @property
+    def conditional(self) -> Tensor:
+        """The last one (B, C, h, w), with the prompt."""
+        return self.window[0, -1]
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,9 @@ class Method(ABC):
 
     @classmethod
     @abstractmethod
-    def of(cls, denoiser: Denoiser, prune: Prune | None, latents: Sequence[int]) -> Method | None:
+    def of(
+        cls, denoiser: Denoiser, call: Call, latents: Sequence[int], halves: int
+    ) -> Method | None:
         """What a call with these settings has of this method; None for nothing."""
 
     @abstractmethod
@@ -64,12 +80,18 @@ class Method(ABC):
     ) -> AbstractContextManager[object]:
         """Active around the call of `denoiser`. given: what `inputs` asks for."""
 
+    def merged(self, prediction: Tensor, last: Predictions) -> Tensor:
+        """What becomes of the prediction (H·B, C, h, w)."""
+        return prediction
+
     def restart(self) -> None:  # noqa: B027
         """What ran before is no part of this call: it is what a shallow call leaves out."""
 
     @classmethod
     @abstractmethod
-    def constants(cls, calls: Sequence[Call]) -> Mapping[str, np.ndarray]:
+    def constants(
+        cls, denoiser: Denoiser, calls: Sequence[Call], latents: Sequence[int]
+    ) -> Mapping[str, np.ndarray]:
         """What `inputs` are in the calls that run, a row each, as far as they are fixed."""
 
     @classmethod

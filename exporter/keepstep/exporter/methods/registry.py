@@ -9,24 +9,28 @@ import torch
 from torch import Tensor
 
 from ..models.denoiser import Denoiser
-from ..schedule.schema import Call, Prune
+from ..schedule.schema import Call
+from .kept_tokens import KeptTokens
 from .method import Method
 from .token_pruning import TokenPruning
 
-METHODS: tuple[type[Method], ...] = (TokenPruning,)
+METHODS: tuple[type[Method], ...] = (TokenPruning, KeptTokens)
 
 
 def methods_of(
-    denoiser: Denoiser, prune: Prune | None, latents: Sequence[int]
+    denoiser: Denoiser, call: Call, latents: Sequence[int], halves: int
 ) -> tuple[Method, ...]:
-    """What a call does beside running the network; latents: (B, C, h, w)."""
-    made = (method.of(denoiser, prune, latents) for method in METHODS)
+    """What a call does beside running the network; latents: (B, C, h, w), halves: of guidance."""
+    made = (method.of(denoiser, call, latents, halves) for method in METHODS)
     return tuple(method for method in made if method)
 
 
-def constants_of(calls: Sequence[Call]) -> dict[str, np.ndarray]:
+def constants_of(
+    denoiser: Denoiser, calls: Sequence[Call], latents: Sequence[int]
+) -> dict[str, np.ndarray]:
     """What is fixed of their inputs in the calls that run, a row each."""
-    return {name: x for method in METHODS for name, x in method.constants(calls).items()}
+    fixed = (method.constants(denoiser, calls, latents) for method in METHODS)
+    return {name: x for given in fixed for name, x in given.items()}
 
 
 def examples_of(

@@ -30,9 +30,10 @@ class TokenPruning(Method):
 
     @classmethod
     def of(
-        cls, denoiser: Denoiser, prune: Prune | None, latents: Sequence[int]
+        cls, denoiser: Denoiser, call: Call, latents: Sequence[int], halves: int
     ) -> TokenPruning | None:
         """Nothing where no tokens are pruned."""
+        prune = call.prune
         if prune is None:
             return None
         grid = denoiser.tokens(*latents[2:])
@@ -77,7 +78,9 @@ class TokenPruning(Method):
             yield
 
     @classmethod
-    def constants(cls, calls: Sequence[Call]) -> dict[str, np.ndarray]:
+    def constants(
+        cls, denoiser: Denoiser, calls: Sequence[Call], latents: Sequence[int]
+    ) -> dict[str, np.ndarray]:
         """γ and α of every call that runs."""
         weights = [score_weights(call, run) or (0.0, 0.0) for run, call in enumerate(calls)]
         return {"score_weights": np.array(weights, np.float32)}

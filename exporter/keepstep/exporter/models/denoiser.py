@@ -96,6 +96,41 @@ class Blocks:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """An attention of a transformer, by its path; `to_k` and `to_v` make its keys and values.
+
+    before   tokens of the text that these have in front of the picture's
+    """
+
+    path: str
+    before: int = 0
+
+
+@dataclass(frozen=True)
+class TokenStream:
+    """The way of the picture's tokens through a transformer: but in attention, each for itself.
+
+    rows, columns   of the grid of tokens
+    side            latents a side of a token
+    enter           path of the module that gives all of them, (B, N, D)
+    leave           path of the module that gives what each predicts, (B, N, side² · C)
+    attentions      in order of execution
+    """
+
+    rows: int
+    columns: int
+    side: int
+    enter: str
+    leave: str
+    attentions: tuple[Attention, ...]
+
+    @property
+    def tokens(self) -> int:
+        """N: all tokens of the picture."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
 class Denoiser(ABC):
     """A network that predicts noise, and how it is called.
 
@@ -141,6 +176,7 @@ class Denoiser(ABC):
         """Every tensor that a cut may need, each once."""
         kept = [kept for cut in self.cuts for kept in cut.kept]
         every = [site for each in kept for site in (each.site, each.since) if site]
+        every += [Site(f"{a.path}.{part}") for a in self.attentions for part in ("to_k", "to_v")]
         if blocks := self.blocks:
             every += [s for n in range(len(blocks.paths) + 1) for s in blocks.behind(n)]
         return tuple(dict.fromkeys(every))
@@ -153,6 +189,21 @@ class Denoiser(ABC):
     def tokens(self, height: int, width: int) -> TokenGrid | None:
         """Where tokens are pruned, of latents of height × width; None where nothing can be."""
         return None
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """Where a transformer's tokens of the picture meet, in order; nothing if it does not say,
+        and for other networks."""
+        return ()
+
+    def stream(self, height: int, width: int) -> TokenStream | None:
+        """The way of the tokens of latents of height × width; None where there is none."""
+        return None
+
+    def running(self, index: Tensor) -> AbstractContextManager[object]:
+        """Active while the network runs the tokens at index (HB, K) alone: what of it depends on
+        where tokens are and is not in them."""
+        return nullcontext()
 
     def tracing(self) -> AbstractContextManager[object]:
         """Active while the network is traced: what a trace does better without."""

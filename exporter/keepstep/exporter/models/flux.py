@@ -6,10 +6,10 @@ negative prompt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +20,7 @@ from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel
 from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_tokenizers, picture_size, prompt_length
-from .denoiser import Blocks, Denoiser, Site
+from .denoiser import Attention, Blocks, Denoiser, Site, TokenStream
 from .family import Family, Model, with_encoders
 from .flow_matching import from_a_line
 from .guidance import SCALE
@@ -99,6 +99,42 @@ class Flux(Denoiser):
         enter = (Site("x_embedder"), Site("context_embedder"))
         return Blocks(enter, (*double, *single), gives=(1, 0))
 
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """In single blocks, text and picture are one sequence."""
+        config, (length, _) = self.config, self.conditions["prompt_embeds"]
+        double = (f"transformer_blocks.{i}.attn" for i in range(config.num_layers))
+        single = (f"single_transformer_blocks.{i}.attn" for i in range(config.num_single_layers))
+        return (*map(Attention, double), *(Attention(path, length) for path in single))
+
+    def stream(self, height: int, width: int) -> TokenStream:
+        """Tokens are squares of latents."""
+        rows, columns = height // SIDE, width // SIDE
+        return TokenStream(rows, columns, SIDE, "x_embedder", "proj_out", self.attentions)
+
+    @contextmanager
+    def running(self, index: Tensor) -> Iterator[None]:
+        """Queries of kept tokens are rotated by their own places, keys by those of all."""
+        length, _ = self.conditions["prompt_embeds"]
+        text = [turn[:length] for turn in self._rotations]
+        all_ = [turn[length:] for turn in self._rotations]
+        kept = [turn[index] for turn in all_]
+        both = [
+            torch.cat([a.expand(len(index), -1, -1), b], 1) for a, b in zip(text, kept, strict=True)
+        ]
+        double = {"norm_q": kept, "norm_k": all_, "norm_added_q": text, "norm_added_k": text}
+        single = {"norm_q": both, "norm_k": list(self._rotations)}
+        with ExitStack() as hooks:
+            for attention in self.attentions:
+                module = self.module.get_submodule(attention.path)
+                hook = module.register_forward_pre_hook(_unrotated, with_kwargs=True)
+                hooks.callback(hook.remove)
+                for name, turn in (single if attention.before else double).items():
+                    norm = module.get_submodule(name)
+                    rotated = norm.register_forward_hook(partial(_rotated, turn))
+                    hooks.callback(rotated.remove)
+            yield
+
 
 class ClipAndT5(TextStage):
     """CLIP's pooled output (B, P) and T5's tokens (B, L, D)."""
@@ -174,6 +210,19 @@ def _text(checkpoint: Checkpoint, config: Any, module: Callable[[Any, str], Any]
         outputs=("prompt_embeds", "pooled_prompt_embeds"),
         wide=WIDE,
     )
+
+
+def _unrotated(_module: nn.Module, args: Any, told: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """A hook of an attention: it rotates nothing itself."""
+    return args, {**told, "image_rotary_emb": None}
+
+
+def _rotated(turn: Sequence[Tensor], _module: nn.Module, _args: Any, x: Tensor) -> Tensor:
+    """A hook of a norm: x (b, S, heads, D), each pair of features turned by the cosines and sines
+    of (S, D) or (b, S, D), as `apply_rotary_emb` of diffusers."""
+    cosine, sine = (part.unsqueeze(-2) for part in turn)
+    real, imaginary = x.reshape(*x.shape[:-1], -1, 2).unbind(-1)
+    return x * cosine + torch.stack([-imaginary, real], -1).flatten(-2) * sine
 
 
 def _packed(latents: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from transformers import T5EncoderModel
 from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_tokenizers, picture_size
-from .denoiser import Blocks, Denoiser, Site
+from .denoiser import Attention, Blocks, Denoiser, Site, TokenStream
 from .family import Family, Model, with_encoders
 from .scheduler_config import guidances_of
 from .t5 import WIDE, mask_of, t5_length, t5_tokenizer
@@ -54,6 +54,18 @@ class PixArt(Denoiser):
         """The picture's tokens alone go through them."""
         paths = (f"transformer_blocks.{i}" for i in range(self.config.num_layers))
         return Blocks((Site("pos_embed"),), tuple(paths), gives=(0,))
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """Self-attention; the other one is to the prompt."""
+        blocks = range(self.config.num_layers)
+        return tuple(Attention(f"transformer_blocks.{i}.attn1") for i in blocks)
+
+    def stream(self, height: int, width: int) -> TokenStream:
+        """Tokens are squares of latents."""
+        side = int(self.config.patch_size)
+        rows, columns = height // side, width // side
+        return TokenStream(rows, columns, side, "pos_embed", "proj_out", self.attentions)
 
 
 class T5Text(TextStage):

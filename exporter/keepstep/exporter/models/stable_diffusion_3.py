@@ -19,7 +19,7 @@ from ..errors import ModelError
 from .autoencoder import Autoencoder, LatentScale
 from .checkpoint import Checkpoint
 from .config_checks import check_tokenizers, picture_size, prompt_length
-from .denoiser import Blocks, Denoiser, Site
+from .denoiser import Attention, Blocks, Denoiser, Site, TokenStream
 from .family import Family, Model, with_encoders
 from .flow_matching import shifted_by_size
 from .scheduler_config import guidances_of
@@ -58,6 +58,20 @@ class SD3(Denoiser):
         paths = (f"transformer_blocks.{i}" for i in range(self.config.num_layers))
         enter = (Site("pos_embed"), Site("context_embedder"))
         return Blocks(enter, tuple(paths), gives=(1, 0))
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """The joint one of every block, and in 3.5 one of the picture alone in some."""
+        also = self.config.dual_attention_layers or ()
+        blocks = range(self.config.num_layers)
+        names = ((i, name) for i in blocks for name in ("attn", "attn2")[: 1 + (i in also)])
+        return tuple(Attention(f"transformer_blocks.{i}.{name}") for i, name in names)
+
+    def stream(self, height: int, width: int) -> TokenStream:
+        """Tokens are squares of latents."""
+        side = int(self.config.patch_size)
+        rows, columns = height // side, width // side
+        return TokenStream(rows, columns, side, "pos_embed", "proj_out", self.attentions)
 
 
 class ThreeTextEncoders(TextStage):

@@ -10,7 +10,6 @@ import numpy as np
 from keepstep.runtime.format.plan import Default, Plan, Stage, Step, TensorType
 
 from ..methods.port import Port
-from ..methods.registry import constants_of
 from ..schedule.sampler import LoweredSampler
 from ..store.bundle_writer import WEIGHTS_FILE, constants_path
 from .lowering import LoweredSchedule
@@ -64,7 +63,7 @@ def plan_of(
         ],
         constants={
             "coef": coefficients(entry.sampler, window),
-            **constants_of([entry.calls[k] for k in entry.running]),
+            **entry.constants,
             **draft.tables,
         },
         weights=weights,

@@ -5,9 +5,14 @@ Everything that can be refused is refused here, before anything slow is done.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from ..methods.dato import TokenCounts
+from ..methods.kept_tokens import chooser_of
+from ..methods.registry import constants_of
 from ..models.family import Model
 from ..schedule.fold_skips import fold_skips
 from ..schedule.sampler import LoweredSampler, lower
@@ -31,6 +36,7 @@ class LoweredSchedule:
     stages      by their names in the plan, in the order in which they first run; one that turns
                 out to give nothing is left out
     launches    of the plan, in order
+    constants   what is fixed of the inputs of methods
     guidance    what guidance the run has
     """
 
@@ -42,6 +48,7 @@ class LoweredSchedule:
     kept: tuple[int | None, ...]
     stages: Mapping[str, StageSpec]
     launches: tuple[Launch, ...]
+    constants: Mapping[str, np.ndarray]
     guidance: Guidance = "classifier-free"
 
     @property
@@ -79,9 +86,15 @@ def lower_schedule(model: Model, factory: StageFactory, schedule: Schedule) -> L
         before.append(factory.encode())
     network = [factory.network(variant) for variant in variants]
     decode = factory.decode(window)
+    begin = _begin(model, factory, calls)
+    launches_of_network: list[Launch] = []
+    for run, (k, stage) in enumerate(zip(running, network, strict=True)):
+        if calls[k].kind == "tokens" and calls[running[run - 1]].kind != "tokens":
+            launches_of_network += [Launch(stage.name, run) for stage in begin]
+        launches_of_network.append(Launch(stage.name, run, k))
     launches = (
         *(Launch(stage.name, 0) for stage in before),
-        *(Launch(s.name, run, k) for run, (k, s) in enumerate(zip(running, network, strict=True))),
+        *launches_of_network,
         Launch(decode.name, len(running)),
     )
     return LoweredSchedule(
@@ -90,8 +103,24 @@ def lower_schedule(model: Model, factory: StageFactory, schedule: Schedule) -> L
         timesteps=sampler.timesteps,
         sampler=folded,
         variants=variants,
-        kept=tuple(c.kept if c else None for c in counts),
-        stages={stage.name: stage for stage in (*before, *network, decode)},
+        kept=tuple(_kept(model, call, pruned) for call, pruned in zip(calls, counts, strict=True)),
+        stages={stage.name: stage for stage in (*before, *begin, *network, decode)},
         launches=launches,
+        constants=constants_of(model.denoiser, [calls[k] for k in running], factory.latents),
         guidance=factory.guidance,
     )
+
+
+def _kept(model: Model, call: Call, pruned: TokenCounts | None) -> int | None:
+    """How many tokens a call keeps, if not all."""
+    if call.keep:
+        return chooser_of(model.denoiser, call.keep, (1, *model.latent_shape)).k
+    return pruned.kept if pruned else None
+
+
+def _begin(model: Model, factory: StageFactory, calls: Sequence[Call]) -> tuple[StageSpec, ...]:
+    """What is launched in front of calls that keep tokens, behind each of another kind."""
+    keep = next((call.keep for call in calls if call.keep), None)
+    if keep is None or not (chooser := chooser_of(model.denoiser, keep, factory.latents)).looks:
+        return ()
+    return (factory.begin(chooser.clusters),)

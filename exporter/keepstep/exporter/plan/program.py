@@ -68,6 +68,10 @@ def build_plan(
     program: Program, constants_file: str, weights_file: str
 ) -> tuple[Plan, dict[str, np.ndarray]]:
     """The plan, and the arrays that belong in its constants file."""
+    stages = {
+        name: replace(stage, in_place=_in_place(stage, program.ports[name]))
+        for name, stage in program.stages.items()
+    }
     calls = [_call(program, launch) for launch in program.launches]
     constants = _constants(program)
     values = {
@@ -92,12 +96,19 @@ def build_plan(
     plan = Plan(
         name=program.name,
         values=placed,
-        stages=program.stages,
+        stages=stages,
         calls=tuple(calls),
         steps=tuple(program.steps),
         arena_bytes=arena.bytes,
     )
     return plan, constants
+
+
+def _in_place(stage: Stage, ports: Mapping[str, Port]) -> dict[str, str]:
+    """The outputs that are in the memory of an input, as both are the same whole value."""
+    whole = {ports[name].value: name for name in stage.inputs if ports[name].rows == "whole"}
+    written = {name: ports[name] for name in stage.outputs if ports[name].rows == "whole"}
+    return {name: whole[port.value] for name, port in written.items() if port.value in whole}
 
 
 def _call(program: Program, launch: Launch) -> Call:

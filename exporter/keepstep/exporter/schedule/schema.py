@@ -30,13 +30,13 @@ from .strict_yaml import read_yaml
 
 FORMAT_VERSION = 1
 MAX_FILE_BYTES = 1 << 20
-LETTERS = {"F": "full", "s": "shallow", ".": "skip"}
+LETTERS = {"F": "full", "s": "shallow", "t": "tokens", ".": "skip"}
 LARGEST_SETTING = 1e6  # of a sampler: no list that diffusers makes of one fills the memory
 
 LETTER_OF = {kind: letter for letter, kind in LETTERS.items()}
 NO_PRUNE = {"prune": False}
 
-Kind = Literal["full", "shallow", "skip"]
+Kind = Literal["full", "shallow", "tokens", "skip"]
 Guidance = Literal["classifier-free", "none", "embedded"]
 OWN = "own"  # a scheduler that is not named: the checkpoint's own
 
@@ -131,11 +131,27 @@ class Prune(_Frozen):
     similarity: Literal["block", "call"] = "block"  # select anew in every block, or once a call
 
 
+class Keep(_Frozen):
+    """Which tokens of the picture `tokens` calls run: keys and values of the others are those of
+    earlier calls (CAT, arXiv 2502.00433; RAS, arXiv 2502.10389). A number alone is the ratio."""
+
+    ratio: Annotated[float, Field(gt=0, lt=1)]  # of all tokens of the picture
+    scorer: Literal["cat", "ras", "noise-only", "stale-only", "random"] = "cat"
+    clusters: Literal["lloyd", "grid"] = "lloyd"  # of `cat`
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ratio_alone(cls, given: Any) -> Any:
+        number = isinstance(given, int | float) and not isinstance(given, bool)
+        return {"ratio": given} if number else given
+
+
 class Call(_Frozen):
     """One call of the sampler."""
 
     kind: Kind
     prune: Prune | None = None
+    keep: Keep | None = None
 
 
 class Repeat(_Frozen):
@@ -153,6 +169,7 @@ class Schedule(_Frozen):
     guidance: Guidance | None = None  # none: the prompt alone; where absent, as the model is made
     cache: CacheSettings | None = None
     prune: Prune | None = None
+    keep: Keep | None = None
     calls: Repeat | tuple[Call, ...]
 
     @staticmethod
@@ -184,10 +201,17 @@ class Schedule(_Frozen):
         text: str = yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
         return text
 
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether some call is of kind tokens."""
+        if isinstance(self.calls, Repeat):
+            return "t" in self.calls.repeat
+        return any(call.kind == "tokens" for call in self.calls)
+
     def resolve(self, calls: int, asked_by: str) -> tuple[Call, ...]:
         """One `Call` for each of the sampler's `calls`; `asked_by` names the sampler in errors."""
         if isinstance(self.calls, Repeat):
-            pattern = _letters(self.calls.repeat, self.name, self.prune)
+            pattern = _letters(self.calls.repeat, self.name, self)
             return tuple(pattern[k % len(pattern)] for k in range(calls))
         if len(self.calls) != calls:
             raise ScheduleError(
@@ -238,7 +262,7 @@ def parse(text: str, where: str = "schedule") -> Schedule:
 def _calls(written: object, head: Schedule, where: str) -> Repeat | tuple[Call, ...]:
     """`calls` in any of its three forms: letters, `{repeat: letters}`, or a list of mappings."""
     if isinstance(written, str):
-        return _letters(written, where, head.prune)
+        return _letters(written, where, head)
     if isinstance(written, dict):
         return Repeat.model_validate(written)
     if isinstance(written, list):
@@ -249,33 +273,44 @@ def _calls(written: object, head: Schedule, where: str) -> Repeat | tuple[Call, 
     )
 
 
-def _letters(text: str, where: str, prune: Prune | None) -> tuple[Call, ...]:
+def _letters(text: str, where: str, head: Schedule) -> tuple[Call, ...]:
     calls = []
     for position, letter in enumerate(c for c in text if not c.isspace()):
         if letter not in LETTERS:
             raise ScheduleError(
                 f"{where}: call {position} is {quote(letter)}, an unknown kind: "
-                "use F (full), s (shallow) or . (skip)"
+                "use F (full), s (shallow), t (tokens) or . (skip)"
             )
         kind: Kind = LETTERS[letter]  # type: ignore[assignment]
-        calls.append(Call(kind=kind, prune=None if kind == "skip" else prune))
+        calls.append(_default(kind, head))
     if not calls:
         raise ScheduleError(f"{where}: `calls` is empty: name at least one full call (F)")
     return tuple(calls)
 
 
+def _default(kind: Kind, head: Schedule) -> Call:
+    """A call with the settings of the schedule that it has use for."""
+    prune = head.prune if kind in ("full", "shallow") else None
+    return Call(kind=kind, prune=prune, keep=head.keep if kind == "tokens" else None)
+
+
 def _listed(entry: object, index: int, head: Schedule, where: str) -> Call:
-    """A list entry: a kind, or a mapping whose `prune` overrides the default (false: none)."""
+    """A list entry: a kind, or a mapping whose `prune` overrides the default (false: none), and
+    `keep` too."""
     data = {"kind": entry} if isinstance(entry, str) else entry
     if not isinstance(data, dict):
         raise ScheduleError(f"{where}: calls[{index}]: expected a kind or a mapping with `kind`")
     prune = data.get("prune", {})
     if prune is False:
         data = {**data, "prune": None}
-    elif isinstance(prune, dict) and data.get("kind") != "skip":
+    elif isinstance(prune, dict) and data.get("kind") in ("full", "shallow"):
         default = head.prune.model_dump() if head.prune else {}
         merged = {**default, **prune}
         data = {**data, "prune": merged or None}
+    if data.get("kind") == "tokens":
+        keep = data.get("keep", {})
+        own = keep if isinstance(keep, dict) else {"ratio": keep}
+        data = {**data, "keep": {**(head.keep.model_dump() if head.keep else {}), **own} or None}
     try:
         return Call.model_validate(data)
     except ValidationError as error:
@@ -286,7 +321,7 @@ def _check(schedule: Schedule, where: str) -> None:
     """What must hold whatever the model: the first call is full, shallow calls have a cut."""
     calls: Sequence[Call]
     if isinstance(schedule.calls, Repeat):
-        calls = _letters(schedule.calls.repeat, where, schedule.prune)
+        calls = _letters(schedule.calls.repeat, where, schedule)
     else:
         calls = schedule.calls
     if not calls:
@@ -299,6 +334,29 @@ def _check(schedule: Schedule, where: str) -> None:
     if schedule.cache is None and any(call.kind == "shallow" for call in calls):
         raise ScheduleError(
             f"{where}: shallow calls need `cache`: add `cache: {{branch: 0}}` or name a module"
+        )
+    _check_keep(calls, where)
+
+
+def _check_keep(calls: Sequence[Call], where: str) -> None:
+    """Calls of kept tokens go on from two others, and choose tokens by one rule."""
+    first = next((k for k, call in enumerate(calls) if call.kind == "tokens"), None)
+    if first is None:
+        return
+    if any(call.kind == "tokens" and call.keep is None for call in calls):
+        raise ScheduleError(
+            f"{where}: calls of kind tokens need `keep`, the share of tokens: add `keep: 0.3`"
+        )
+    if [call.kind for call in calls[:2]] != ["full", "full"]:
+        raise ScheduleError(
+            f"{where}: call {first} keeps tokens by how the prediction changed, which two calls "
+            "tell: begin with two full calls (FF)"
+        )
+    rules = {(call.keep.scorer, call.keep.clusters) for call in calls if call.keep}
+    if len(rules) > 1:
+        raise ScheduleError(
+            f"{where}: calls choose tokens by {len(rules)} rules: give all the same `scorer` and "
+            "`clusters`; only `ratio` may differ"
         )
 
 

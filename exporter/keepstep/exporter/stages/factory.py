@@ -16,12 +16,14 @@ from ..graph.batch import batched
 from ..graph.extract import Place, Residual, extract
 from ..graph.hoist import Hoisted, hoist
 from ..graph.trace import Trace, trace
+from ..methods.clusters import Clusters
+from ..methods.kept_tokens import COUNTS, LABELS, REFERENCE, Begin, named
 from ..methods.port import Port
 from ..methods.registry import methods_of
 from ..models.denoiser import Cut, Site
 from ..models.family import Model
 from ..models.guidance import halves_of
-from ..schedule.schema import Call, Guidance, Prune, Schedule
+from ..schedule.schema import Call, Guidance, Schedule
 from .networks import LOOP, PREDICTION, Decoder, Encoder, NetworkCall, loop_examples
 from .spec import StageSpec, TracedStage
 from .variant import WINDOW_STEP, NetworkVariant, variant_of
@@ -65,6 +67,7 @@ class StageFactory:
         self.conditioning = cache(self._conditioning)
         self.encode = cache(self._encode)
         self.decode = cache(self._decode)
+        self.begin = cache(self._begin)
         self.network = cache(self._network)
         self._network_trace = cache(self._trace_network)
 
@@ -159,8 +162,20 @@ class StageFactory:
                 "prune": variant.prune and variant.prune.model_dump(),
                 "cut": cut,
                 "window": variant.window,
+                **({"keep": variant.keep.model_dump()} if variant.keep else {}),
+                **({"caches": True} if variant.caches else {}),
             },
         )
+
+    def _begin(self, clusters: Clusters) -> StageSpec:
+        """What choices of kept tokens go on from."""
+
+        def make() -> TracedStage:
+            examples = {"history": torch.zeros(2, self.halves, *self.latents)}
+            outputs = (REFERENCE, COUNTS, LABELS)
+            return _whole(trace(Begin(clusters), examples), outputs, {**LOOP, **_own(outputs)})
+
+        return self._spec("begin-tokens", make, (), clusters=clusters.kind)
 
     def _prompt(self) -> StageSpec:
         """What depends on the conditions alone, such as cross-attention's keys and values."""
@@ -177,7 +192,7 @@ class StageFactory:
         """The part of the network from the inputs `told` to one of the frontiers."""
 
         def make() -> TracedStage:
-            network = self._network_trace(None, WINDOW_STEP, None)
+            network = self._network_trace(Call(kind="full"), WINDOW_STEP, None)
             given = {network.trace.inputs[tensor]: tensor for tensor in told}
             part = extract(network.trace, given, outputs(network.hoisted))
             return TracedStage(part, network.ports)
@@ -192,7 +207,7 @@ class StageFactory:
         """
 
         def make() -> TracedStage:
-            network = self._network_trace(None, WINDOW_STEP, None)
+            network = self._network_trace(Call(kind="full"), WINDOW_STEP, None)
             trace, hoisted = network.trace, network.hoisted
             given = {trace.inputs[name]: name for name in self.conditions}
             part = extract(trace, {**given, **hoisted.prompt, **hoisted.time}, hoisted.both)
@@ -210,7 +225,7 @@ class StageFactory:
         """The part of a traced call that a variant runs."""
         grid = self.model.denoiser.tokens(*self.latents[2:])
         restart = variant.cut if grid and _reselects(variant, grid.blocks) else None
-        network = self._network_trace(variant.prune, variant.window, restart)
+        network = self._network_trace(variant.call, variant.window, restart)
         traced = network.trace
         inputs: dict[Place, str] = {
             node: name for name, node in traced.inputs.items() if name not in TIMESTEP
@@ -228,13 +243,16 @@ class StageFactory:
             site, since = network.sites[kept.site], kept.since
             place = Residual(site, network.sites[since]) if since else site
             (inputs if shallow else outputs)[place] = name
+        attentions = self.model.denoiser.attentions if variant.caches else ()
+        for number, attention in enumerate(attentions):
+            for name, linear in named(number, attention.path):
+                ports[name] = Port(name, lowered=True)
+                outputs[network.sites[Site(linear)]] = name
         return TracedStage(extract(traced, inputs, outputs), ports)
 
-    def _trace_network(
-        self, prune: Prune | None, window: int, restart: Cut | None
-    ) -> _TracedNetwork:
+    def _trace_network(self, call: Call, window: int, restart: Cut | None) -> _TracedNetwork:
         """The traced network call; `restart`: where what methods did before is forgotten."""
-        methods = methods_of(self.model.denoiser, prune, self.latents)
+        methods = methods_of(self.model.denoiser, call, self.latents, self.halves)
         taken = {name: x for method in methods for name, x in method.inputs().items()}
         inputs: dict[str, Tensor] = {
             **loop_examples(self.latents, self.halves, window),

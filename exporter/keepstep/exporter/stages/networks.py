@@ -82,11 +82,9 @@ class NetworkCall(nn.Module):
         """told: the conditions of every half, and what the methods take."""
         halves = history.shape[1]
         sample = combine(noise, history, coef, guidance_scale if halves == 2 else None)
+        last = Predictions(history)
         with ExitStack() as active:
             for method in self.methods:
-                # Slots 0 and 1 of the window are the two last predictions; [·, 0] is
-                # unconditional, or all that there is.
-                last = Predictions(history[0, 0], history[1, 0])
                 given = {name: told.pop(name) for name in method.inputs()}
                 active.enter_context(method.around(self.denoiser, last, given))
             active.enter_context(self.denoiser.tracing())
@@ -96,6 +94,8 @@ class NetworkCall(nn.Module):
             if halves == 1 and guidance_scale is not None:
                 conditions[SCALE] = guidance_scale
             prediction = self.denoiser.call(sample, timestep, conditions)
+        for method in self.methods:
+            prediction = method.merged(prediction, last)
         prediction = prediction.reshape(1, halves, *noise.shape)
         made = (tensor for method in self.methods for tensor in method.outputs().values())
         return prediction, *(seen[site] for site in self.sites), *made

@@ -5,18 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..methods.dato import TokenCounts
+from ..methods.kept_tokens import checked
 from ..methods.token_pruning import counts_of
 from ..models.denoiser import Cut
 from ..models.family import Model
-from ..schedule.schema import Call, Prune, Schedule
+from ..schedule.schema import Call, Keep, Prune, Schedule
 
 WINDOW_STEP = 64  # windows are multiples of this, so that most schedules share their engines
 
 
 @dataclass(frozen=True)
 class NetworkVariant:
-    """kind     full or shallow
+    """kind     full, shallow or tokens
     prune    how tokens are pruned, if they are
+    keep     which tokens a call of kind tokens keeps
+    caches   whether a full call keeps its keys and values, for those
     cut      where features are cached, if some call of the schedule reads them
     window   S: predictions in the history's window
     """
@@ -25,10 +28,22 @@ class NetworkVariant:
     prune: Prune | None
     cut: Cut | None
     window: int
+    keep: Keep | None = None
+    caches: bool = False
+
+    @property
+    def call(self) -> Call:
+        """The call that is traced: what it gives beside the prediction changes nothing in it."""
+        if self.kind == "tokens":
+            return Call(kind="tokens", keep=self.keep)
+        return Call(kind="full", prune=self.prune)
 
     @property
     def name(self) -> str:
         """The stage's name within a plan."""
+        if self.kind == "tokens":
+            assert self.keep
+            return f"tokens-{self.keep.scorer}{self.keep.ratio:g}"
         return f"{self.kind}-{self.prune.method}{self.prune.ratio:g}" if self.prune else self.kind
 
 
@@ -42,8 +57,13 @@ def variant_of(model: Model, schedule: Schedule, call: Call, rows: int) -> Netwo
 
     rows   of the history, as many as the run writes
     """
+    window = window_for(rows)
+    if call.keep:
+        checked(model.denoiser, call.keep, (1, *model.latent_shape), schedule.name)
+        return NetworkVariant(call.kind, None, None, window, call.keep)
     prune = call.prune if pruned_counts(model, schedule, call) else None
-    return NetworkVariant(call.kind, prune, _cut(model, schedule), window_for(rows))
+    caches = call.kind == "full" and schedule.keeps_tokens
+    return NetworkVariant(call.kind, prune, _cut(model, schedule), window, caches=caches)
 
 
 def pruned_counts(model: Model, schedule: Schedule, call: Call) -> TokenCounts | None:
