@@ -132,7 +132,8 @@ def _cat(chooser: Chooser, seen: Seen) -> Chosen:
 def _noise_only(chooser: Chooser, seen: Seen) -> Chosen:
     change = tokens_of(seen.newest - seen.reference, chooser.stream.side)
     noise = change.square().sum(-1).sqrt()
-    return Chosen(_first(_level(noise, WHOLE // noise.shape[1]), chooser.k), seen.counts)
+    index = _first(_level(noise, WHOLE // noise.shape[1]), chooser.k)
+    return Chosen(index, FADE * seen.counts + _marked(index, seen.counts))
 
 
 def _ras(chooser: Chooser, seen: Seen) -> Chosen:
