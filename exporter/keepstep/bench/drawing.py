@@ -16,7 +16,7 @@ HEIGHT = 22  # of a bar, pixels
 GAP = 0.12  # of a call's width, so that calls can be told apart
 WIDEST = 512  # pixels of an embedded picture: larger ones are shrunk
 TICKS = 8  # at most, on the axis
-CLASSES = {"full": "full", "shallow": "shallow", "skip": "skip"}
+CLASSES = {kind: kind for kind in ("full", "shallow", "tokens", "skip")}
 
 
 def longest(rows: Sequence[Row]) -> float:

@@ -19,6 +19,7 @@ from .table import COST, LEGEND, SPEED, cost_cells, gain_text, psnr_text, second
 LEGEND_OF_CALLS = {
     "full": "full",
     "shallow": "shallow",
+    "tokens": "kept tokens",
     "skip": "skipped",
     "other": "text, prompt, decode",
     "whole": "the whole picture, as it is played",

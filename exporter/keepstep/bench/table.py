@@ -17,7 +17,18 @@ from .measure import Spread
 from .report import Report
 from .rows import Row
 
-SPEED = ("s/image", "spread", "full", "shallow", "schedule", "compiling", "total", "PSNR", "SSIM")
+SPEED = (
+    "s/image",
+    "spread",
+    "full",
+    "shallow",
+    "tokens",
+    "schedule",
+    "compiling",
+    "total",
+    "PSNR",
+    "SSIM",
+)
 COST = (
     "launches",
     "loop s",
@@ -74,8 +85,7 @@ def speed_cells(row: Row) -> list[str]:
     return [
         seconds_text(row.seconds.median),
         spread_text(row.seconds),
-        milliseconds_text(row.call_seconds.get("full")),
-        milliseconds_text(row.call_seconds.get("shallow")),
+        *(milliseconds_text(row.call_seconds.get(kind)) for kind in ("full", "shallow", "tokens")),
         *(gain_text(gain) for gain in (gains.schedule, gains.compiling, gains.total)),
         psnr_text(row.psnr),
         f"{row.ssim:.3f}",

@@ -7,6 +7,7 @@ from itertools import product
 
 from keepstep.runtime import Bundle
 
+from .check.in_place import BACKEND, check_promises
 from .check.precision_fallback import precision_fallback
 from .check.verify import Model, verify
 from .errors import ExportError
@@ -27,6 +28,8 @@ def verify_bundle(
     if request.verify == "none":
         return
     here = [builder.backend for builder in request.builders if builder.plays_here]
+    if BACKEND in here:
+        check_promises(bundle)
     checks = list(product(here, bundle.plans))
     for i, (backend, plan) in enumerate(checks):
         report(f"verify {plan} on {backend}", i, len(checks))

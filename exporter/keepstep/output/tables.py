@@ -19,8 +19,13 @@ from keepstep.runtime.format.rules_values import range_text
 
 from .terminal import printable, words
 
-STYLES = {"F": "bold white on blue", "s": "black on cyan", ".": "bright_black"}
-LEGEND = "F full, s shallow, . skipped"
+STYLES = {
+    "F": "bold white on blue",
+    "s": "black on cyan",
+    "t": "black on green",
+    ".": "bright_black",
+}
+LEGEND = "F full, s shallow, t kept tokens, . skipped"
 
 
 def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
@@ -32,6 +37,12 @@ def plan_panel(plan: Mapping[str, Any]) -> RenderableType:
     lines.add_row("kinds", ", ".join(f"{n} {kind}" for kind, n in counts.items() if n))
     lines.add_row("kept tokens", ", ".join(map(str, plan["kept"])) or "all")
     lines.add_row("network", f"{si(plan['loop_macs'])}MAC a run")
+    for name, cache in plan["caches"].items():
+        lines.add_row(
+            "cache",
+            f"{size(cache['bytes'])} of keys and values, {size(cache['written'])} of them written "
+            f"in a call of {name}",
+        )
     lines.add_row(
         "memory",
         f"{size(plan['weight_bytes'])} weights, {size(plan['table_bytes'])} tables, "
@@ -106,7 +117,10 @@ def schedule_entry(schedule: Schedule) -> dict[str, Any]:
     cost = "every call full" if set(calls) == {"F"} else f"{kinds} {of}"
     sampler = _sampler(schedule.sampler)
     prune = schedule.prune
+    keep = schedule.keep
     pruning = f"; {prune.method} prunes {prune.ratio:.0%} of the top-level tokens" if prune else ""
+    if keep:
+        pruning += f"; {keep.scorer} keeps {keep.ratio:.0%} of the tokens in calls of that kind"
     return {
         "name": schedule.name,
         "source": schedule.source,

@@ -27,7 +27,8 @@ def step_counts(plan: Plan) -> dict[str, int]:
 
 
 def timeline(plan: Plan) -> str:
-    """A letter a call, as a schedule writes them: F full, s shallow, . skipped.
+    """A letter a call, as a schedule writes them: F full, s shallow, t kept tokens,
+    . skipped.
 
     A step that launches nothing is skipped, whatever its label; a label that no schedule knows is
     told by its first letter.
@@ -48,6 +49,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "kept": sorted({step.kept for step in plan.steps if step.kept is not None}),
         "launches": launches(plan),
         "loop_macs": loop_macs(plan),
+        "caches": caches(plan),
         "arena_bytes": plan.arena_bytes,
         "alive_bytes": most_alive_at_once(lifetimes(plan.values, plan.calls)),
         "weight_bytes": _constant_bytes(plan, weights=True),
@@ -65,6 +67,24 @@ def describe(plan: Plan) -> dict[str, Any]:
         "feeds": _types(plan, lambda value: value.feed),
         "outputs": _types(plan, lambda value: value.kind == "output"),
     }
+
+
+def caches(plan: Plan) -> dict[str, dict[str, int]]:
+    """Stage → bytes of keys and values that it changes where they lie, and how many of them a call
+    writes: the rows of the tokens that it keeps, and of the text that is in front of them."""
+    found = {}
+    for call in plan.calls:
+        stage = plan.stages[call.stage]
+        kept = None if call.step is None else plan.steps[call.step].kept
+        types = [
+            stage.outputs[name] for name in stage.in_place if len(stage.outputs[name].shape) == 3
+        ]
+        if kept is None or not types:
+            continue
+        tokens = min(t.shape[1] for t in types)
+        written = sum(t.bytes * (kept + t.shape[1] - tokens) // t.shape[1] for t in types)
+        found[call.stage] = {"bytes": sum(t.bytes for t in types), "written": written}
+    return found
 
 
 def _constant_bytes(plan: Plan, weights: bool) -> int:

@@ -13,13 +13,39 @@ from typing import Any
 
 import numpy as np
 
+from keepstep.runtime import Bundle
 from keepstep.runtime.folder.tensors import numpy_dtype
 from keepstep.runtime.format.plan import Stage, TensorType
+from keepstep.runtime.memory.constants import ConstantPart, host_array
 from keepstep.runtime.quoting import quote
 
 from ..errors import ExportError
+from .one_call import call_inputs
 
+BACKEND = "onnxruntime"
 Arrays = Mapping[str, np.ndarray]
+
+
+def check_promises(bundle: Bundle) -> None:
+    """Every stage of a bundle that promises something, by the values of its first call.
+
+    Raises `ExportError`; the bundle has golden values, and engines for ONNX Runtime.
+    """
+    seen: set[str] = set()
+    for name in bundle.plans:
+        plan = bundle.plan(name)
+        for index, call in enumerate(plan.calls):
+            stage = plan.stages[call.stage]
+            engine = stage.engines[BACKEND]
+            if not stage.in_place or engine in seen:
+                continue
+            seen.add(engine)
+            inputs = call_inputs(bundle, plan, bundle.golden(name), index)
+            weights = {
+                tensor: (plan.values[v].type, host_array(bundle, plan, ConstantPart(v)))
+                for tensor, v in stage.weights.items()
+            }
+            check_in_place(call.stage, stage, bundle.read(engine), inputs, weights)
 
 
 def check_in_place(
