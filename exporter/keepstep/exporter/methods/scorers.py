@@ -119,9 +119,10 @@ def _cat(chooser: Chooser, seen: Seen) -> Chosen:
     change = tokens_of(seen.newest - seen.reference, side)
     noise = change.square().sum(-1).sqrt()
     value = values_of(change, seen.labels, clusters.count)
-    best = value.topk(2).indices
-    for place, favour in enumerate(FAVOUR):
-        noise = torch.where(seen.labels == best[:, place : place + 1], favour * noise, noise)
+    for favour in FAVOUR:
+        best = value.argmax(1, keepdim=True)  # the first of equals, on every library
+        noise = torch.where(seen.labels == best, favour * noise, noise)
+        value = value.scatter(1, best, -1.0)
     by_noise = _first(_level(noise, WHOLE // noise.shape[1]), first)
     taken = _marked(by_noise, seen.counts)
     by_count = _first(_stale_then_noisy(seen.counts, noise, taken), k - first)
