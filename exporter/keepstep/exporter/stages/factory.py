@@ -175,7 +175,7 @@ class StageFactory:
             outputs = (REFERENCE, COUNTS, LABELS)
             return _whole(trace(Begin(clusters), examples), outputs, {**LOOP, **_own(outputs)})
 
-        return self._spec("begin-tokens", make, (), clusters=clusters.kind)
+        return self._spec("begin-tokens", make, (), clusters=clusters.kind, float32=True)
 
     def _prompt(self) -> StageSpec:
         """What depends on the conditions alone, such as cross-attention's keys and values."""
