@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keepstep.exporter import Schedule
-from keepstep.exporter.schedule.schema import Sampler
+from keepstep.exporter.schedule.settings import Sampler
 
 EMOJI = Path(__file__).resolve().parents[1] / "models/emoji"
 BUILT_IN = ("full", "deepcache-n3", "dato-coco")

@@ -25,7 +25,8 @@ from keepstep.exporter import export
 from keepstep.exporter.check.reference import run_eagerly
 from keepstep.exporter.engines.onnxruntime import OnnxRuntimeBuilder
 from keepstep.exporter.errors import ExportError
-from keepstep.exporter.schedule.schema import Sampler, Schedule, parse
+from keepstep.exporter.schedule.schema import Schedule, parse
+from keepstep.exporter.schedule.settings import Sampler
 from keepstep.playing.conditioning import noise
 from keepstep.runtime import Bundle
 

@@ -26,7 +26,8 @@ from keepstep.exporter.methods.kept_tokens import KEPT, NEW, KeptTokens, chooser
 from keepstep.exporter.methods.method import Predictions
 from keepstep.exporter.models.denoiser import Site
 from keepstep.exporter.models.guidance import halves_of, joined
-from keepstep.exporter.schedule.schema import Call, Keep, Sampler, Schedule, parse
+from keepstep.exporter.schedule.schema import Call, Schedule, parse
+from keepstep.exporter.schedule.settings import Keep, Sampler
 from keepstep.runtime import Bundle
 
 TOLERANCE = 2e-6  # float32 rounding over three blocks

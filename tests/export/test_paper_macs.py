@@ -8,7 +8,6 @@ depends on the prompt alone; here that is computed once a picture. Traced withou
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +17,8 @@ from torch import fx, nn
 from keepstep.exporter import models
 from keepstep.exporter.graph.extract import Subgraph
 from keepstep.exporter.graph.macs import count_macs
-from keepstep.exporter.schedule.schema import Call, Keep
+from keepstep.exporter.schedule.schema import Call
+from keepstep.exporter.schedule.settings import Keep
 from keepstep.exporter.stages.factory import StageFactory
 from keepstep.exporter.stages.variant import WINDOW_STEP, NetworkVariant
 

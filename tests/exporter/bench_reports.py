@@ -16,7 +16,7 @@ from keepstep.bench.measure import Measured
 from keepstep.bench.report import Report
 from keepstep.bench.rows import Baseline, Row, row_of
 from keepstep.bench.setting import Setting
-from keepstep.exporter.schedule.schema import Sampler
+from keepstep.exporter.schedule.settings import Sampler
 from keepstep.runtime.format.plan import Call, Plan, Stage, Step
 
 MACS = {"full": 1000, "shallow": 100}

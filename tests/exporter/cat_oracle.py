@@ -2,7 +2,7 @@
 
 CAT (arXiv 2502.00433): a quarter by how far the prediction moved, more from the two clusters that
 moved most; the rest by how seldom tokens were kept. RAS (arXiv 2502.10389): by how much the
-prediction varies, times a factor that grows while a token waits.
+prediction varies, times a factor that grows with every call that leaves a token out.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ def cat(
     return set(map(int, chosen)), counts
 
 
-def ras(newest: Floats, waited: Floats, side: int, k: int) -> tuple[set[int], Floats]:
-    """Likewise; waited: calls since a token was kept."""
-    metric = squares(newest, side).std(1, ddof=1) * np.exp(np.float32(0.1) * waited)
+def ras(newest: Floats, dropped: Floats, side: int, k: int) -> tuple[set[int], Floats]:
+    """Likewise; dropped: how many calls left a token out."""
+    metric = squares(newest, side).std(1, ddof=1) * np.exp(np.float32(0.1) * dropped)
     chosen = ranked(levels(metric.astype(np.float32), EXACT // len(metric)))[:k]
-    waited = waited + 1
-    waited[chosen] = 0
-    return set(map(int, chosen)), waited
+    dropped = dropped + 1
+    dropped[chosen] -= 1
+    return set(map(int, chosen)), dropped
 
 
 def levels(x: Floats, count: int) -> Floats:

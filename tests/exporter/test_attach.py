@@ -21,7 +21,8 @@ from keepstep.exporter.methods.token_pruning import TokenPruning, score_weights
 from keepstep.exporter.models import Model
 from keepstep.exporter.models.denoiser import TokenGrid
 from keepstep.exporter.models.unet import UNet
-from keepstep.exporter.schedule.schema import Call, Prune
+from keepstep.exporter.schedule.schema import Call
+from keepstep.exporter.schedule.settings import Prune
 from keepstep.exporter.stages.networks import NetworkCall
 
 # The UNet computes in float32, the oracle in float64; its attention sums 10² to 10³ products of

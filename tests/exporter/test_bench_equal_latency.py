@@ -18,7 +18,7 @@ from keepstep.bench.rows import Row
 from keepstep.exporter.engines import BuildOptions, builder
 from keepstep.exporter.folder.model_folder import find_folder
 from keepstep.exporter.models import Checkpoint
-from keepstep.exporter.schedule.schema import Sampler
+from keepstep.exporter.schedule.settings import Sampler
 
 SAMPLERS = {
     "PNDMScheduler": lambda steps: steps + 1 if steps > 1 else 2,

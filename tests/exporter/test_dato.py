@@ -19,7 +19,7 @@ from keepstep.exporter.methods.dato import (
     gather_tokens,
     select,
 )
-from keepstep.exporter.schedule.schema import Prune
+from keepstep.exporter.schedule.settings import Prune
 
 
 @st.composite

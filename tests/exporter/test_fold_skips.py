@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from keepstep.exporter.schedule.fold_skips import fold_skips
 from keepstep.exporter.schedule.sampler import LoweredSampler, lower
-from keepstep.exporter.schedule.schema import Kind
+from keepstep.exporter.schedule.settings import Kind
 
 CONFIG = {"beta_schedule": "scaled_linear", "clip_sample": False, "skip_prk_steps": True}
 SCHEDULERS = ["DDIMScheduler", "PNDMScheduler", "UniPCMultistepScheduler"]  # all keep float64

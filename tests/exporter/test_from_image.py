@@ -18,7 +18,8 @@ from keepstep.exporter.models import Model
 from keepstep.exporter.plan.lowering import lower_schedule
 from keepstep.exporter.schedule.fold_skips import fold_skips
 from keepstep.exporter.schedule.sampler import lower
-from keepstep.exporter.schedule.schema import Kind, Schedule, parse
+from keepstep.exporter.schedule.schema import Schedule, parse
+from keepstep.exporter.schedule.settings import Kind
 from keepstep.exporter.stages.factory import StageFactory
 
 SAMPLERS = ["DDIM", "PNDM", "Euler", "DPM++ 2M", "UniPC", "Heun"]

@@ -14,7 +14,7 @@ import torch
 from keepstep.exporter.errors import SamplerError
 from keepstep.exporter.schedule.sampler import LoweredSampler, lower
 from keepstep.exporter.schedule.scheduler import scheduler_from
-from keepstep.exporter.schedule.schema import Sampler
+from keepstep.exporter.schedule.settings import Sampler
 
 # A scheduler folder as Stable Diffusion has it.
 CONFIG = {

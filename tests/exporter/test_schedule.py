@@ -11,7 +11,8 @@ from exporter.schedules import with_calls
 from keepstep.exporter.errors import ScheduleError
 from keepstep.exporter.schedule.sampler import lower
 from keepstep.exporter.schedule.scheduler import scheduler_from
-from keepstep.exporter.schedule.schema import Call, Prune, Schedule, builtin_names, parse
+from keepstep.exporter.schedule.schema import Call, Schedule, builtin_names, parse
+from keepstep.exporter.schedule.settings import Prune
 
 DEFAULT = Prune(ratio=0.25, patch=4, gamma=2.0)
 
@@ -24,7 +25,7 @@ def kinds(calls: tuple[Call, ...]) -> str:
 def test_a_built_in_fits_its_sampler_or_the_models_and_says_where_it_comes_from(name: str) -> None:
     schedule = Schedule.load(name)
     config = {"skip_prk_steps": True}  # as in the scheduler folders of Stable Diffusion
-    of_transformers = schedule.cache is not None and schedule.cache.blocks is not None
+    of_transformers = schedule.keep or (schedule.cache and schedule.cache.blocks)
     own = "FlowMatchEulerDiscreteScheduler" if of_transformers else "PNDMScheduler"
     settled = schedule.sampler.settled(own, 50)
     sampler = lower(scheduler_from(config, settled), settled.steps)

@@ -18,7 +18,7 @@ from keepstep.exporter.models import Checkpoint, stable_diffusion, stable_diffus
 from keepstep.exporter.models.scheduler_config import scheduler_config
 from keepstep.exporter.schedule.sampler import lower
 from keepstep.exporter.schedule.scheduler import scheduler_from
-from keepstep.exporter.schedule.schema import Sampler
+from keepstep.exporter.schedule.settings import Sampler
 
 STEPS = 6
 BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}

@@ -18,7 +18,7 @@ from keepstep.exporter.methods.clusters import Clusters
 from keepstep.exporter.methods.scorers import Chooser, Seen
 from keepstep.exporter.methods.token_rows import tokens_of
 from keepstep.exporter.models.denoiser import TokenStream
-from keepstep.exporter.schedule.schema import Keep
+from keepstep.exporter.schedule.settings import Keep
 from keepstep.exporter.stages.onnx_from_trace import onnx_from_subgraph
 
 CALLS, BATCH = 10, 2

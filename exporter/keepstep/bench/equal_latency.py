@@ -19,7 +19,8 @@ from keepstep.exporter.compiler import export
 from keepstep.exporter.engines import BuildOptions
 from keepstep.exporter.errors import ExportError
 from keepstep.exporter.folder.model_folder import find_folder
-from keepstep.exporter.schedule.schema import Guidance, Repeat, Sampler, Schedule
+from keepstep.exporter.schedule.schema import Repeat, Schedule
+from keepstep.exporter.schedule.settings import Guidance, Sampler
 from keepstep.exporter.settings import SETTINGS_FILE, choice_of
 from keepstep.exporter.store.bundle_writer import schedule_path
 from keepstep.exporter.store.cache import Cache

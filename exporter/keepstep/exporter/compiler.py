@@ -17,7 +17,8 @@ from .errors import ExportError
 from .folder.content import check_same, content_of
 from .folder.model_folder import Choice, find_folder
 from .request import Checks, DType, ExportRequest
-from .schedule.schema import Guidance, Schedule
+from .schedule.schema import Schedule
+from .schedule.settings import Guidance
 from .store.bundle_place import check_bundle_target
 from .store.bundle_writer import restore_bundle, write_bundle
 from .store.cache import Blob, Cache

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from keepstep.exporter.check.verdict import CallVerdict, Verdict
-from keepstep.exporter.schedule.schema import LETTER_OF, OWN, Repeat, Sampler, Schedule
+from keepstep.exporter.schedule.schema import LETTER_OF, Repeat, Schedule
+from keepstep.exporter.schedule.settings import OWN, Sampler
 from keepstep.runtime.format.plan import Default
 from keepstep.runtime.format.rules_values import range_text
 

@@ -22,7 +22,8 @@ from ..methods.dato import Selection, TokenCounts
 from ..methods.marks import marks_of, selection_of, slack_of
 from ..models import Model
 from ..plan.lowering import LoweredSchedule
-from ..schedule.schema import Call, Prune, Schedule
+from ..schedule.schema import Call, Schedule
+from ..schedule.settings import Prune
 from .golden import golden_outputs
 from .reference import Network, Told
 from .selection_check import Marks

@@ -26,7 +26,8 @@ from ..models import Model
 from ..models.guidance import SCALE, halves_of, joined, of_guidance
 from ..schedule.sampler import noisy_image
 from ..schedule.scheduler import scheduler_from
-from ..schedule.schema import Call, Prune, Schedule
+from ..schedule.schema import Call, Schedule
+from ..schedule.settings import Prune
 
 Told = Mapping[str, Tensor]  # the conditions, of both halves in one batch
 

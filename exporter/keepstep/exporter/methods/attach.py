@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..schedule.schema import Prune
+from ..schedule.settings import Prune
 from .dato import Selection, TokenCounts, gather_tokens, select
 
 

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import ScheduleError
-from ..schedule.schema import Prune
+from ..schedule.settings import Prune
 
 MAX_TOP_K = 3840  # TensorRT refuses a larger K
 

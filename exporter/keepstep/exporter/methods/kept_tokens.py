@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from ..errors import ScheduleError
 from ..models.denoiser import Denoiser, TokenStream
-from ..schedule.schema import Call, Keep
+from ..schedule.schema import Call
+from ..schedule.settings import Keep
 from .clusters import Clusters
 from .method import Method, Output, Predictions
 from .port import Port

@@ -3,8 +3,8 @@
 `cat` (arXiv 2502.00433) takes a quarter of them by how much the prediction moved away from a
 reference, more from the two clusters that moved most, and the rest by staleness: those that were
 kept least often of late. `ras` (arXiv 2502.10389) takes those whose prediction varies most, times
-a factor that grows while a token waits. `noise-only` takes those that moved most and no others;
-`stale-only` and `random` look at nothing, so their tokens are constants.
+a factor that grows with every call that leaves a token out. `noise-only` takes those that moved
+most and no others; `stale-only` and `random` look at nothing, so their tokens are constants.
 
 Libraries differ in whom they prefer among equals, so there are none: what decides is a whole number
 that is another one for every token, small enough for float32 to hold.
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import ScheduleError
 from ..models.denoiser import TokenStream
-from ..schedule.schema import Keep
+from ..schedule.settings import Keep
 from .clusters import Clusters, values_of
 from .dato import MAX_TOP_K
 from .token_rows import tokens_of
@@ -31,7 +31,7 @@ BY_NOISE = 0.25  # of the kept tokens, of `cat`: 307 of 1,228 in the published c
 FAVOUR = (3.0, 2.0)  # how much the two first clusters count; in the code, quotas of 3, 2 and 1
 FADE = 0.5  # of the count of how often a token was kept, at every call
 FINEST = 8  # of a count: what is fainter is none
-STARVATION = 0.1  # of `ras`: by how much waiting one call longer counts, in the published code
+STARVATION = 0.1  # of `ras`: by how much a call that left a token out counts, as in its code
 WHOLE = 1 << 24  # up to which float32 holds every whole number
 SEED = 0
 
@@ -39,8 +39,7 @@ SEED = 0
 @dataclass(frozen=True)
 class Chosen:
     """index   int64 (B, K), each token once
-    counts  float32 (B, N), what the next choice is told: how often tokens were kept, or how long
-            they have waited
+    counts  float32 (B, N), what the next choice is told: how often tokens were kept, or left out
     """
 
     index: Tensor
@@ -142,7 +141,7 @@ def _ras(chooser: Chooser, seen: Seen) -> Chosen:
     metric = tokens_of(seen.newest, chooser.stream.side).std(-1)
     score = metric * torch.exp(STARVATION * seen.counts)
     index = _first(_level(score, WHOLE // score.shape[1]), chooser.k)
-    return Chosen(index, torch.where(_marked(index, seen.counts) > 0, 0.0, seen.counts + 1))
+    return Chosen(index, seen.counts + (1 - _marked(index, seen.counts)))
 
 
 _RULES: Mapping[str, Callable[[Chooser, Seen], Chosen]] = {

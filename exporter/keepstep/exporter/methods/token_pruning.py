@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import ScheduleError
 from ..models.denoiser import Denoiser, TokenGrid
-from ..schedule.schema import Call, Prune
+from ..schedule.schema import Call
+from ..schedule.settings import Prune
 from . import SELECTION
 from .attach import CallContext, pruned
 from .dato import TokenCounts, change_of_tokens, count_tokens

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ..errors import ScheduleError
-from ..schedule.schema import CacheSettings
+from ..schedule.settings import CacheSettings
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from ..errors import ScheduleError
 from ..folder.hub import quiet
 from ..folder.model_folder import class_in
 from ..schedule.sampler import AS_IT_IS, Timing
-from ..schedule.schema import Guidance, Schedule
+from ..schedule.schema import Schedule
+from ..schedule.settings import Guidance
 from .autoencoder import Autoencoder
 from .checkpoint import Checkpoint
 from .denoiser import Denoiser

@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from ..schedule.schema import Guidance
+from ..schedule.settings import Guidance
 
 NEGATIVE = "negative_"  # what belongs to the unconditional half: NEGATIVE + the other's name
 SCALE = "guidance_scale"

@@ -15,7 +15,7 @@ import diffusers
 from ..errors import ModelError
 from ..folder.hub import brief, quiet
 from ..schedule.scheduler import is_scheduler
-from ..schedule.schema import Guidance
+from ..schedule.settings import Guidance
 from .checkpoint import Checkpoint
 
 # Schedulers that only checkpoints distilled for few steps, guidance included, come with.

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from keepstep.runtime.folder.tokenizer import of_several_vectors, spell_out
 
 from ..folder.hub import quiet
-from ..schedule.schema import Guidance
+from ..schedule.settings import Guidance
 from .checkpoint import Checkpoint
 from .config_checks import prompt_length
 from .guidance import NEGATIVE, of_both, of_guidance

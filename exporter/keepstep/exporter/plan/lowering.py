@@ -17,7 +17,8 @@ from ..models.family import Model
 from ..schedule.fold_skips import fold_skips
 from ..schedule.sampler import LoweredSampler, lower
 from ..schedule.scheduler import scheduler_from
-from ..schedule.schema import Call, Guidance, Schedule
+from ..schedule.schema import Call, Schedule
+from ..schedule.settings import Guidance
 from ..stages.factory import StageFactory
 from ..stages.spec import StageSpec
 from ..stages.variant import NetworkVariant, pruned_counts, window_for

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from .sampler import LoweredSampler
-from .schema import Kind
+from .settings import Kind
 
 
 def fold_skips(sampler: LoweredSampler, kinds: Sequence[Kind]) -> LoweredSampler:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from keepstep.runtime.quoting import sanitize
 
 from ..errors import SamplerError
-from .schema import first_step
+from .settings import first_step
 
 # Some schedulers cast to float32 inside, so their coefficients carry about 1e-7.
 LINEAR_TOLERANCE = 1e-4

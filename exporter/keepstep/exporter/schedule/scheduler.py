@@ -14,7 +14,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from keepstep.runtime.quoting import quote, quote_names, sanitize
 
 from ..errors import SamplerError
-from .schema import Sampler
+from .settings import Sampler
 
 
 def is_scheduler(cls: object) -> bool:

@@ -23,7 +23,8 @@ from ..methods.registry import methods_of
 from ..models.denoiser import Cut, Site
 from ..models.family import Model
 from ..models.guidance import halves_of
-from ..schedule.schema import Call, Guidance, Schedule
+from ..schedule.schema import Call, Schedule
+from ..schedule.settings import Guidance
 from .networks import LOOP, PREDICTION, Decoder, Encoder, NetworkCall, loop_examples
 from .spec import StageSpec, TracedStage
 from .variant import WINDOW_STEP, NetworkVariant, variant_of

@@ -9,7 +9,8 @@ from ..methods.kept_tokens import checked
 from ..methods.token_pruning import counts_of
 from ..models.denoiser import Cut
 from ..models.family import Model
-from ..schedule.schema import Call, Keep, Prune, Schedule
+from ..schedule.schema import Call, Schedule
+from ..schedule.settings import Keep, Prune
 
 WINDOW_STEP = 64  # windows are multiples of this, so that most schedules share their engines
 
