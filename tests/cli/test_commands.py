@@ -252,7 +252,7 @@ def test_inspect_shows_a_person_the_same_numbers(keepstep: Command, bundle: Path
 def test_schedules_lists_every_built_in_and_its_cost(keepstep: Command) -> None:
     data = {entry["name"]: entry for entry in data_of(keepstep, "schedules")}
     assert sorted(data) == builtin_names()
-    assert data["dato-coco"]["kinds"] == {"full": 5, "shallow": 21, "skip": 25}
+    assert data["dato-coco"]["kinds"] == {"full": 5, "shallow": 21, "tokens": 0, "skip": 25}
     assert len(data["dato-coco"]["calls"]) == 51
     assert "5 full, 21 shallow, 25 skip of 51 calls" in data["dato-coco"]["cost"]
     table = keepstep("schedules").out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,16 +12,17 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from ..errors import ModelError
-from .model_folder import Choice
 
 
-def fetched(model: str, choice: Choice) -> Path:
-    """The folder into which the hub's files for `model` were downloaded; raises `ModelError`."""
-    # A part that is given, if only as None, is not downloaded; T5 has gigabytes.
-    without = {"text_encoder_3": None, "tokenizer_3": None} if choice.without_t5 else {}
+def fetched(model: str, variant: str | None, left_out: Sequence[str]) -> Path:
+    """The folder into which the hub's files for `model` were downloaded; raises `ModelError`.
+
+    left_out   components that are not
+    """
+    without = dict.fromkeys(left_out)  # diffusers does not download what it is given, even None
     try:
         with quiet():
-            return Path(DiffusionPipeline.download(model, variant=choice.variant, **without))
+            return Path(DiffusionPipeline.download(model, variant=variant, **without))
     except Exception as error:
         raise ModelError(
             f"{model}: is neither a folder nor a hub id within reach: {brief(error)}"

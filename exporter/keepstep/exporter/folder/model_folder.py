@@ -62,6 +62,7 @@ MOST = {"sample_size": 16384, "num_train_timesteps": 100_000}
 
 # Networks whose pipelines do without T5, which is the largest part of their checkpoints.
 WITHOUT_T5 = ("SD3Transformer2DModel",)
+T5_OF_SD3 = ("text_encoder_3", "tokenizer_3")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,8 @@ def find_folder(model: str, choice: Choice = PLAIN) -> ModelFolder:
     if not os.path.lexists(path):
         from .hub import fetched
 
-        return read_folder(fetched(model, choice), model, choice)
+        left_out = T5_OF_SD3 if choice.without_t5 else ()
+        return read_folder(fetched(model, choice.variant, left_out), model, choice)
     if not os.path.lexists(path / INDEX):
         raise ModelError(
             f"{model}: no {INDEX} there: give a diffusers folder, as made by "
