@@ -2,7 +2,7 @@
 
 Each export is the command itself, in a fresh process, first with an empty cache and then once
 more. Weights are zeros: shapes alone decide what is built. Writes docs/benchmarks/engines.{json,md}
-of UNets, and engines-transformers.{json,md}.
+of UNets, engines-transformers.{json,md}, and engines-kept-tokens.{json,md} of CAT's schedule.
 
 Usage: python benchmarks/engines.py [CASE …]     with nothing else running; see `CASES`
 """
@@ -78,6 +78,7 @@ SD15 = ("full", "deepcache-n3", "dato-coco", "dato-coco@0.6")
 SDXL = ("full", "deepcache-n3", "sdxl-dato")
 BLOCKS = ("full", "blocks-n3")
 TRANSFORMERS = "engines-transformers"
+KEPT_TOKENS = "engines-kept-tokens"
 CASES = {
     "sd15": Case("sd15", SD15),
     "sd15-dato-coco": Case("sd15", ("dato-coco",)),
@@ -87,9 +88,12 @@ CASES = {
     "sd3": Case("sd3", BLOCKS, page=TRANSFORMERS),
     "pixart-sigma": Case("pixart-sigma", BLOCKS, page=TRANSFORMERS),
     "flux-dev": Case("flux-dev", BLOCKS, dtype="bfloat16", page=TRANSFORMERS),  # 34 GB of weights
+    "sd3-cat": Case("sd3", ("cat-28",), page=KEPT_TOKENS),
+    "pixart-sigma-cat": Case("pixart-sigma", ("cat-28",), page=KEPT_TOKENS),
     "flux-schnell": Case("flux-schnell", ("full",), dtype="bfloat16", page=TRANSFORMERS),
 }
 USUAL = ("sd15", "sd15-dato-coco", "sd15-embedded", "sdxl", "sd3", "pixart-sigma", "flux-dev")
+USUAL += ("sd3-cat", "pixart-sigma-cat")
 
 
 def schedule_file(name: str, folder: Path) -> str:
