@@ -50,6 +50,7 @@ class Family:
     how: Mapping[str, object]
 
 
+# Of the sizes in test_transformers.py: what its exports have built is not built again.
 T5: Mapping[str, object] = {"max_sequence_length": T5_LENGTH}
 FAMILIES = {
     "sd3": Family(  # 3.5, which has all that 3 has and a second attention in some blocks
