@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export.drawn import GUIDANCE_SCALE, PROMPT, distance, drawn, noise, played
+from export.drawn import GUIDANCE_SCALE, PROMPT, distance, drawn, noise, pipeline, played
 from exports_for_tests import with_sampler
 from models_for_tests import PICTURE, write_model, write_xl_model
+from safetensors.numpy import save_file
 
 from keepstep.exporter import export, models
 from keepstep.exporter.check.verify import verify
@@ -107,6 +108,27 @@ def test_what_an_xl_network_derives_from_timestep_and_sizes_is_no_part_of_the_lo
             assert not [w for w in weights if "time_emb" in w or "add_embedding" in w]
         for tensor in plan.stages["conditioning"].outputs.values():
             assert tensor.shape[0] == 2 * WINDOW_STEP, "a row for each half, call by call"
+
+
+def test_a_lora_equals_the_pipelines(xl: Bundle, xl_folder: Path, tmp_path: Path) -> None:
+    """Of both encoders, the first one's last layer, which is not computed, included; and of the
+    projections of the time embedding, which are weights here as they depend on sizes, too."""
+    made, rng, lora = pipeline(xl_folder, FULL.name)[0], np.random.default_rng(8), {}
+    ends = ("to_q", "to_v", "ff.net.2", "time_emb_proj", "q_proj", "fc2")
+    for component in ("unet", "text_encoder", "text_encoder_2"):
+        for path, module in getattr(made, component).named_modules():
+            if path.endswith(ends):
+                out, inner = module.weight.shape
+                down = rng.standard_normal((4, inner), dtype=np.float32) / np.sqrt(inner)
+                lora[f"{component}.{path}.lora_A.weight"] = down.astype(np.float32)
+                up = rng.standard_normal((out, 4), dtype=np.float32)
+                lora[f"{component}.{path}.lora_B.weight"] = up
+    path = tmp_path / "style.safetensors"
+    save_file(lora, path)
+    ours = played(xl.with_loras([(path, 0.5)]), FULL.name)["latents"]
+    theirs = drawn(xl_folder, FULL.name, (path, 0.5), height=PICTURE, width=PICTURE)
+    assert distance(ours, theirs) <= TOLERANCE
+    assert distance(played(xl, FULL.name)["latents"], theirs) > 100 * TOLERANCE
 
 
 def test_an_xl_plan_may_be_given_embeddings_in_place_of_tokens(xl: Bundle, xl_folder: Path) -> None:

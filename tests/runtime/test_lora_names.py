@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from keepstep.runtime.lora.names import spellings
+from keepstep.runtime.lora.spellings import spellings
+from keepstep.runtime.lora.target import Target
 
 
 def unet(
@@ -61,15 +62,31 @@ ORIGINAL = [
 def test_blocks_are_found_by_their_names_in_original_checkpoints(
     modules: list[str], original: str, ours: str
 ) -> None:
-    found = spellings(modules)[f"lora_unet_{original}"]
-    assert found.startswith(f"unet.{ours}")
+    target = spellings(modules)[f"lora_unet_{original}"]
+    assert [module.startswith(f"unet.{ours}") for module in target.modules] == [True]
 
 
 @pytest.mark.parametrize("modules", [SDXL, SD15])
 def test_no_two_modules_have_one_name(modules: list[str]) -> None:
     found = spellings(modules)
-    assert set(found.values()) == set(modules)
+    assert set(found.values()) == {Target((module,)) for module in modules}
     for module in modules:
-        names = [name for name, meant in found.items() if meant == module]
-        # With `unet.` and without, in kohya's files, and there as in the original checkpoint.
-        assert len(names) == 4
+        names = [name for name, meant in found.items() if meant == Target((module,))]
+        # With `unet.`, without, and as PEFT; in kohya's files, there as in the original checkpoint.
+        assert len(names) == 5
+
+
+@pytest.mark.parametrize(
+    ("encoder", "prefixes"),
+    [
+        ("text_encoder", {"lora_te_", "lora_te1_", "lora_te3_"}),
+        ("text_encoder_2", {"lora_te2_", "lora_te3_"}),
+        ("text_encoder_3", {"lora_te3_"}),
+    ],
+)
+def test_t5_is_the_third_encoder_in_kohyas_files_wherever_it_is(
+    encoder: str, prefixes: set[str]
+) -> None:
+    module = f"{encoder}.encoder.block.0.layer.0.SelfAttention.q"
+    name = "encoder_block_0_layer_0_SelfAttention_q"
+    assert set(spellings([module])) == {module, *(prefix + name for prefix in prefixes)}

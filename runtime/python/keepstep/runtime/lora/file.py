@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from keepstep.runtime.errors import InputError
 from keepstep.runtime.files import NotRegularError, open_regular
 from keepstep.runtime.folder.tensors import TensorFile
 from keepstep.runtime.lora.names import Part, other_method, parse_key
+from keepstep.runtime.lora.settings import alpha_of, settings_beside
 from keepstep.runtime.quoting import quote, quote_names, sanitize
 
 Source = str | os.PathLike[str] | Mapping[str, np.ndarray]
@@ -27,14 +27,12 @@ MOST_TENSORS = 100_000
 MOST_HEADER_BYTES = 32 * 2**20
 MOST_BYTES = 8 * 2**30
 
-_METADATA = "lora_adapter_metadata"  # where diffusers keeps PEFT's settings, as JSON
-
 
 @dataclass(frozen=True)
 class Factors:
     """What a LoRA does to one module: `alpha / rank · up @ down` is added to its weight."""
 
-    module: str  # in the spelling of `lora_names.spellings`
+    module: str  # as the file calls it; in `Target`, its path in the bundle
     down: np.ndarray  # float32 (rank, in), of a convolution (rank, in, kh, kw)
     up: np.ndarray  # float32 (out, rank), of a convolution (out, rank, 1, 1)
     alpha: float
@@ -138,7 +136,7 @@ def _read(path: Path, place: str) -> tuple[dict[str, np.ndarray], dict[str, Any]
                 f"expected one of {quote_names(floats.DTYPES)}"
             )
         arrays[name] = floats.widened(file.array(name), type_.dtype)
-    return arrays, _settings(place, file.metadata.get(_METADATA))
+    return arrays, settings_beside(path, file.metadata, file.names)
 
 
 def _check_sizes(path: Path) -> None:
@@ -149,23 +147,6 @@ def _check_sizes(path: Path) -> None:
     for what, found, most in (("", size, MOST_BYTES), ("header of ", header, MOST_HEADER_BYTES)):
         if found > most:
             raise ValueError(f"{what}{found} bytes, expected {most} at most")
-
-
-def _settings(place: str, text: str | None) -> dict[str, Any]:
-    """What PEFT wrote beside the tensors: `unet.lora_alpha`, `text_encoder.lora_alpha`, …"""
-    try:
-        settings = json.loads(text) if text is not None else {}
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: its {_METADATA} is no JSON: {sanitize(error)}") from error
-    if not isinstance(settings, dict):
-        raise InputError(f"{place}: its {_METADATA} is {quote(settings)}, expected an object")
-    for key, value in settings.items():
-        if key.endswith((".use_rslora", ".use_dora", ".alpha_pattern", ".lora_bias")) and value:
-            raise InputError(
-                f"{place}: its setting {quote(key)} is not supported: merge it into the "
-                "checkpoint, and export that"
-            )
-    return settings
 
 
 def _parts(place: str, arrays: Mapping[str, np.ndarray]) -> Mapping[Part, dict[str, np.ndarray]]:
@@ -208,7 +189,4 @@ def _factors(
         if alpha.size != 1:
             raise InputError(f"{place}: alpha of {quote(module)}: found {alpha.size} numbers")
         return Factors(module, down, up, float(alpha.reshape(())))
-    setting = settings.get(f"{module.partition('.')[0]}.lora_alpha", down.shape[0])
-    if not floats.is_finite_number(setting):
-        raise InputError(f"{place}: its lora_alpha is {quote(setting)}, expected a finite number")
-    return Factors(module, down, up, float(setting))
+    return Factors(module, down, up, alpha_of(place, module, settings, len(down)))

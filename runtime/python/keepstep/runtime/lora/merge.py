@@ -22,7 +22,9 @@ from keepstep.runtime.errors import InputError
 from keepstep.runtime.folder.bundle_folder import BundleFolder
 from keepstep.runtime.format.plan import TensorType
 from keepstep.runtime.lora.file import Factors, Lora, Source, read_lora
-from keepstep.runtime.lora.names import is_tabled, is_unused, last_layers, plain_path, spellings
+from keepstep.runtime.lora.names import is_of_t5, is_tabled, is_unused, last_layers, plain_path
+from keepstep.runtime.lora.spellings import spellings
+from keepstep.runtime.lora.target import Target
 from keepstep.runtime.quoting import did_you_mean, quote, quote_names
 
 _LAYOUT = re.compile(r"(?P<name>transpose|unsqueeze|reshape)(?P<axes>(?:--?\d{1,12})+)")
@@ -72,7 +74,7 @@ def merged_weights(
     changes: dict[str, list[tuple[Factors, float]]] = {}
     for source, scale in entries:
         lora = read_lora(source)
-        for module, factors in _matched(lora, known).items():
+        for module, factors in _matched(lora, known, weights).items():
             for weight in weights[module]:
                 _check_shape(lora.place, module, factors, weight)
             if scale:
@@ -122,17 +124,22 @@ def _weights(bundle: BundleFolder) -> dict[str, list[_Weight]]:
     return {module: list(arrays.values()) for module, arrays in found.items()}
 
 
-def _matched(lora: Lora, known: Mapping[str, str]) -> dict[str, Factors]:
+def _matched(
+    lora: Lora, known: Mapping[str, Target], weights: Mapping[str, Sequence[_Weight]]
+) -> dict[str, Factors]:
     """The LoRA's factors by the bundle's module, every one of them accounted for."""
     matched: dict[str, Factors] = {}
     tabled, strange = [], []
-    last = last_layers(known.values())
+    last = last_layers(weights)
     for factors in lora.factors:
-        module = known.get(factors.module)
-        if module in matched:
-            raise InputError(f"{lora.place}: {quote(module)} is given in two spellings; keep one")
-        if module is not None:
-            matched[module] = factors
+        target = known.get(factors.module)
+        if target is not None:
+            for module, part in target.split(factors, _rows(lora.place, factors, target, weights)):
+                if module in matched:
+                    raise InputError(
+                        f"{lora.place}: {quote(module)} is given in two spellings; keep one"
+                    )
+                matched[module] = part
         elif is_tabled(factors.module):
             tabled.append(factors.module)
         elif not is_unused(factors.module, last):
@@ -140,7 +147,7 @@ def _matched(lora: Lora, known: Mapping[str, str]) -> dict[str, Factors]:
     if strange:
         raise InputError(
             f"{lora.place}: changes {quote_names(strange)}{did_you_mean(strange[0], known)}, "
-            "which this bundle has not: the LoRA is for another architecture"
+            f"which this bundle has not: {_reason(strange, weights)}"
         )
     if tabled:
         raise InputError(
@@ -148,6 +155,30 @@ def _matched(lora: Lora, known: Mapping[str, str]) -> dict[str, Factors]:
             "table: merge the LoRA into the checkpoint and export that"
         )
     return matched
+
+
+def _rows(
+    place: str, factors: Factors, target: Target, weights: Mapping[str, Sequence[_Weight]]
+) -> list[int]:
+    """How many rows of the LoRA's weight each module of the target has."""
+    out, *inner = factors.shape
+    if len(target.modules) == 1:
+        return [out]
+    rows = [weights[module][0].type.size // math.prod(inner) for module in target.modules]
+    if sum(rows) != out:
+        raise InputError(
+            f"{place}: changes {quote(factors.module)} as a weight of shape "
+            f"{list(factors.shape)}, but in the bundle it is {quote_names(target.modules)} with "
+            f"{', '.join(map(str, rows))} rows: the LoRA is for another architecture"
+        )
+    return rows
+
+
+def _reason(strange: Sequence[str], known: Iterable[str]) -> str:
+    """Why a bundle has not what a LoRA changes."""
+    if all(map(is_of_t5, strange)) and not any(map(is_of_t5, known)):
+        return "it was exported without T5: export it with T5"
+    return "the LoRA is for another architecture"
 
 
 def _check_shape(place: str, module: str, factors: Factors, weight: _Weight) -> None:

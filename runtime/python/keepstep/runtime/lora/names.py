@@ -1,22 +1,12 @@
-"""What LoRA files call the weights of a model.
-
-Diffusers and PEFT write the path of a module in the checkpoint, `unet.down_blocks.0.….to_q`.
-Kohya's scripts write the same with underscores behind a prefix, `lora_unet_down_blocks_0_…_to_q`,
-and for the UNet of SDXL the path that it had in the original checkpoint, before diffusers.
-"""
+"""The names of a LoRA file's tensors: which module they change, and which factor they are."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-_KOHYA_PREFIXES: Mapping[str, tuple[str, ...]] = {
-    "unet": ("lora_unet_",),
-    "text_encoder": ("lora_te_", "lora_te1_"),
-    "text_encoder_2": ("lora_te2_",),
-}
 _ADAPTER = r"(?:\.[^.]+)?"  # PEFT may put the adapter's name in, such as `default`
 _DOWN = rf"\.lora_A{_ADAPTER}|\.lora_down|[._]lora\.down|\.lora_linear_layer\.down"
 _UP = rf"\.lora_B{_ADAPTER}|\.lora_up|[._]lora\.up|\.lora_linear_layer\.up"
@@ -37,6 +27,11 @@ _TEXT_LAYER = re.compile(
     r"(?:(?P<component>text_encoder(?:_2)?)|lora_te(?P<number>[12]?))"
     r"[._]encoder[._]layers[._](?P<layer>\d{1,4})[._].+"
 )
+# In diffusers' names, then in those of original checkpoints: UNets, FLUX.1, Stable Diffusion 3.
+_TABLED = re.compile(
+    r"time_emb|timestep_embedder|adaln_single|emb_layers|[._]time_in[._]|[._]t_embedder[._]"
+)
+_T5_LAYER = re.compile(r"^(?:text_encoder|lora_te).*encoder[._]block[._]\d")
 
 Part = Literal["down", "up", "alpha"]
 
@@ -45,7 +40,7 @@ Part = Literal["down", "up", "alpha"]
 class Key:
     """The name of one tensor of a LoRA file, understood."""
 
-    module: str  # in the spelling of `spellings`
+    module: str  # a key of `spellings`, if a bundle has it
     part: Part
 
 
@@ -76,30 +71,18 @@ def plain_path(path: str) -> str:
     return _TEXT_MODEL.sub(r"\g<before>", path)
 
 
-def spellings(modules: Iterable[str]) -> dict[str, str]:
-    """Every spelling of the given modules → the module.
-
-    `modules` are plain paths that begin with their component: `unet.mid_block.….to_q`.
-    """
-    modules = list(modules)
-    inner = [path.removeprefix("unet.") for path in modules if path.startswith("unet.")]
-    blocks = _original_blocks(inner)
-    found = {}
-    for module in modules:
-        found[module] = module
-        component, _, path = module.partition(".")
-        for prefix in _KOHYA_PREFIXES.get(component, ()):
-            found[prefix + path.replace(".", "_")] = module
-        if component == "unet":
-            found[path] = module  # diffusers' first LoRAs were for the UNet alone
-        if component == "unet" and (original := _original_path(path, blocks)):
-            found["lora_unet_" + original.replace(".", "_")] = module
-    return found
-
-
 def is_tabled(module: str) -> bool:
-    """Whether this is a part of the time embedding, which a bundle holds as a table of results."""
-    return "time_emb" in module or "emb_layers" in module
+    """Whether this is a part of the time embedding, which a bundle holds as a table of results.
+
+    To be asked of modules that a bundle has not: PixArt-α's `adaln_single` is also told the
+    picture's size, and is no table.
+    """
+    return _TABLED.search(f".{module}.") is not None
+
+
+def is_of_t5(module: str) -> bool:
+    """Whether this is a layer of T5, in diffusers' names or kohya's."""
+    return _T5_LAYER.search(module) is not None
 
 
 def last_layers(modules: Iterable[str]) -> dict[str, int]:
@@ -128,69 +111,3 @@ def is_unused(module: str, last: Mapping[str, int]) -> bool:
         "text_encoder_2" if match["number"] == "2" else "text_encoder"
     )
     return component in last and int(match["layer"]) > last[component]
-
-
-def _original_blocks(paths: Collection[str]) -> dict[str, str]:
-    """Blocks of a UNet in diffusers → their names in original checkpoints.
-
-    There, blocks are numbered through: `input_blocks` on the way down, a downsampler being a block
-    of its own, and `output_blocks` on the way up, where an upsampler is the last part of a block.
-    """
-    known = {prefix for path in paths for prefix in _prefixes(path)}
-    blocks = {
-        "conv_in": "input_blocks.0.0",
-        "mid_block.resnets.0": "middle_block.0",
-        "mid_block.attentions.0": "middle_block.1",
-        "mid_block.resnets.1": "middle_block.2",
-        "conv_out": "out.2",
-        "add_embedding.linear_1": "label_emb.0.0",
-        "add_embedding.linear_2": "label_emb.0.2",
-    }
-    number = 1
-    for level in _numbered("down_blocks", known):
-        for resnet in _numbered(f"{level}.resnets", known):
-            blocks[resnet] = f"input_blocks.{number}.0"
-            blocks[resnet.replace("resnets", "attentions")] = f"input_blocks.{number}.1"
-            number += 1
-        if f"{level}.downsamplers.0" in known:
-            blocks[f"{level}.downsamplers.0.conv"] = f"input_blocks.{number}.0.op"
-            number += 1
-    number = 0
-    for level in _numbered("up_blocks", known):
-        for resnet in _numbered(f"{level}.resnets", known):
-            blocks[resnet] = f"output_blocks.{number}.0"
-            blocks[resnet.replace("resnets", "attentions")] = f"output_blocks.{number}.1"
-            number += 1
-        part = 2 if f"{level}.attentions.0" in known else 1
-        blocks[f"{level}.upsamplers.0.conv"] = f"output_blocks.{number - 1}.{part}.conv"
-    return blocks
-
-
-def _prefixes(path: str) -> Iterator[str]:
-    """The path itself, then every module that it lies in."""
-    while path:
-        yield path
-        path = path.rpartition(".")[0]
-
-
-def _numbered(path: str, known: Collection[str]) -> Iterator[str]:
-    """`path.0`, `path.1`, … as far as they are known."""
-    number = 0
-    while f"{path}.{number}" in known:
-        yield f"{path}.{number}"
-        number += 1
-
-
-_ORIGINAL_RESNET = {"conv1": "in_layers.2", "conv2": "out_layers.3"}
-_ORIGINAL_RESNET |= {"conv_shortcut": "skip_connection"}
-
-
-def _original_path(path: str, blocks: Mapping[str, str]) -> str | None:
-    """The path of a UNet's module in original checkpoints; None where they have none."""
-    block = next((prefix for prefix in _prefixes(path) if prefix in blocks), None)
-    if block is None:
-        return None
-    rest = path[len(block) + 1 :]
-    if ".resnets." in block:
-        rest = _ORIGINAL_RESNET.get(rest, rest)
-    return f"{blocks[block]}.{rest}" if rest else blocks[block]
