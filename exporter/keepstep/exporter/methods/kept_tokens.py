@@ -62,7 +62,8 @@ class KeptTokens(Method):
         rows = self._halves * self._latents[0]
         stream = self.chooser.stream
         return {
-            name: (torch.zeros(rows, n, width), Port(name, lowered=True))
+            # Gigabytes, of which the shapes alone are looked at: so they are not filled.
+            name: (torch.empty(rows, n, width), Port(name, lowered=True))
             for name, (n, width) in cached(self._denoiser, stream).items()
         }
 
