@@ -171,6 +171,18 @@ def test_every_rule_of_choice_equals_the_eager_run(
     assert run.error <= WHOLE_RUN
 
 
+@pytest.mark.parametrize("folder", ["flux"], indirect=True)
+def test_all_kinds_of_calls_in_one_run_equal_the_eager_run(folder: Path, tmp_path: Path) -> None:
+    made = parse(
+        "keepstep: 1\nname: mine\nsampler: {steps: 11}\ncache: {blocks: [1, 1]}\n"
+        "keep: {ratio: 0.4, scorer: ras}\ncalls: FFstt.tFst."
+    )
+    bundle = export(folder, [made], tmp_path / "out", height=SIDE, width=SIDE + 16)
+    run = verify(bundle, "mine").run
+    assert run
+    assert run.error <= WHOLE_RUN
+
+
 @pytest.mark.parametrize("folder", ["sd3", "pixart", "flux"], indirect=True)
 @built
 def test_the_runtime_in_cpp_gives_the_same_to_the_bit(bundle: Bundle, tmp_path: Path) -> None:
@@ -236,6 +248,11 @@ class Here:
         (
             "keep: 0.3\ncalls: [full, full, tokens, {kind: tokens, keep: {scorer: ras}}]",
             "by 2 rules: give all the same `scorer`",
+        ),
+        (
+            "keep: {ratio: 0.3, scorer: random}\ncalls: [full, full, tokens, "
+            "{kind: tokens, keep: 0.5}]",
+            "as many in every call: give all",
         ),
     ],
 )

@@ -21,7 +21,8 @@ from ..methods.attach import CallContext, pruned
 from ..methods.dato import TokenCounts, count_tokens
 from ..methods.feature_cache import FeatureCache
 from ..methods.kept_tokens import chooser_of
-from ..methods.token_cache import Choices, TokenCache, merged
+from ..methods.token_cache import Choices, TokenCache
+from ..methods.token_rows import merged
 from ..models import Model
 from ..models.guidance import SCALE, halves_of, joined, of_guidance
 from ..schedule.sampler import noisy_image
@@ -180,7 +181,7 @@ class Network:
         kept = self.choices.next(chooser, *conditional).repeat(self.halves, 1)
         with self.tokens.reusing(kept):
             fresh = denoiser.call(sample, t, told)
-        return merged(fresh, newest, kept, chooser)
+        return merged(fresh, newest, kept, chooser.stream)
 
     def context(self, prune: Prune, counts: TokenCounts) -> CallContext:
         """What selects tokens in one call."""

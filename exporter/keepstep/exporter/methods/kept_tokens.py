@@ -25,8 +25,8 @@ from ..schedule.settings import Keep
 from .clusters import Clusters
 from .method import Method, Output, Predictions
 from .port import Port
-from .scorers import Chooser, Chosen, Seen
-from .token_rows import latents_of, put_rows, take_rows
+from .scorers import Chooser, Seen
+from .token_rows import merged, put_rows, take_rows
 
 KEPT = "kept_tokens"  # 1 for each token that a call keeps; of constants, their indices
 REFERENCE, COUNTS, LABELS = "reference", "token_counts", "token_labels"
@@ -105,9 +105,7 @@ class KeptTokens(Method):
         self._kept = torch.zeros(len(index), stream.tokens).scatter(1, index, 1.0)
         index = index.repeat(self._halves, 1)
         self._made = {}
-        with ExitStack() as hooks:
-            run = _Run(denoiser, stream, index, given, self._made)
-            hooks.enter_context(run.active())
+        with _Run(denoiser, stream, index, given, self._made).active():
             yield
         if counts is not None:
             self._made |= {NEW + COUNTS: counts, KEPT: self._kept.to(torch.int32)}
@@ -115,9 +113,8 @@ class KeptTokens(Method):
     def merged(self, prediction: Tensor, last: Predictions) -> Tensor:
         """The prediction of kept tokens, and the last one of the others; both (H·B, C, h, w)."""
         assert self._kept is not None
-        stream = self.chooser.stream
-        kept = latents_of(self._kept, stream.columns, stream.side).repeat(self._halves, 1, 1, 1)
-        return torch.where(kept > 0, prediction, last.window[0].flatten(0, 1))
+        kept = self._kept.repeat(self._halves, 1)
+        return merged(prediction, last.window[0].flatten(0, 1), kept, self.chooser.stream)
 
     @classmethod
     def constants(
@@ -239,6 +236,3 @@ class _Run:
             return self.made[NEW + name]
 
         return update
-
-
-__all__ = ["Begin", "Chosen", "KeptTokens", "cached", "checked", "chooser_of", "named"]

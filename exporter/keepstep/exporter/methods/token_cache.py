@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from ..models.denoiser import Attention
 from .scorers import Chooser, Seen
-from .token_rows import latents_of
 
 Change = Callable[[str, Tensor, int], Tensor]
 
@@ -92,9 +91,3 @@ class Choices:
         chosen = chooser.choose(replace(self._seen, newest=newest))
         self._seen = replace(self._seen, counts=chosen.counts)
         return newest.new_zeros(b, n).scatter(1, chosen.index, 1.0)
-
-
-def merged(prediction: Tensor, last: Tensor, kept: Tensor, chooser: Chooser) -> Tensor:
-    """The prediction of kept tokens and the last one of the others, both (HB, C, h, w)."""
-    stream = chooser.stream
-    return torch.where(latents_of(kept, stream.columns, stream.side) > 0, prediction, last)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..models.denoiser import TokenStream
+
 
 def take_rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows (b, K, D) of x (b, N, D) at index (b, K)."""
@@ -27,7 +29,9 @@ def tokens_of(latents: Tensor, side: int) -> Tensor:
     return squares.reshape(b, (h // side) * (w // side), side * side * c)
 
 
-def latents_of(tokens: Tensor, columns: int, side: int) -> Tensor:
-    """One number a token, (B, N), → the same for each latent that it stands for, (B, 1, h, w)."""
-    grid = tokens.reshape(len(tokens), 1, -1, columns)
-    return grid.repeat_interleave(side, 2).repeat_interleave(side, 3)
+def merged(prediction: Tensor, last: Tensor, kept: Tensor, stream: TokenStream) -> Tensor:
+    """The prediction of kept tokens and the last one of the others, both (b, C, h, w); kept: 1 for
+    each of these, else 0, (b, N)."""
+    grid = kept.reshape(len(kept), 1, stream.rows, stream.columns)
+    of_latents = grid.repeat_interleave(stream.side, 2).repeat_interleave(stream.side, 3)
+    return torch.where(of_latents > 0, prediction, last)

@@ -245,6 +245,12 @@ def _check_keep(calls: Sequence[Call], where: str) -> None:
             f"{where}: calls choose tokens by {len(rules)} rules: give all the same `scorer` and "
             "`clusters`; only `ratio` may differ"
         )
+    ((scorer, _),) = rules
+    if scorer in ("stale-only", "random") and len({c.keep.ratio for c in calls if c.keep}) > 1:
+        raise ScheduleError(
+            f"{where}: the tokens of `{scorer}` are constants, as many in every call: give all "
+            "calls the same `ratio`"
+        )
 
 
 def _first(error: ValidationError) -> str:
