@@ -23,7 +23,7 @@ TOLERANCE = 1e-4  # float32 rounding over a run; the project's bar
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    schedules = [Schedule.load(name) for name in ("full", "blocks-n3")]
+    schedules = [Schedule.load(name) for name in ("full", "blocks-n3", "cat-28")]
     return export(str(MODEL), schedules, tmp_path_factory.mktemp("bundle") / "dit", verify="stages")
 
 
@@ -56,7 +56,7 @@ def test_full_draws_what_diffusers_draws(bundle: Bundle, inputs: dict[str, np.nd
 
 
 @built
-@pytest.mark.parametrize("plan", ["full", "blocks-n3"])
+@pytest.mark.parametrize("plan", ["full", "blocks-n3", "cat-28"])
 def test_the_runtime_in_cpp_gives_the_same_to_the_bit(
     plan: str, bundle: Bundle, inputs: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
