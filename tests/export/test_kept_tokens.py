@@ -159,7 +159,14 @@ class Paper:
 
 
 @pytest.mark.parametrize("folder", ["sd3"], indirect=True)
-@pytest.mark.parametrize("scorer", ["ras", "noise-only", "stale-only", "random", "grid"])
+@pytest.mark.parametrize(
+    "scorer",
+    [
+        "ras",
+        "stale-only",
+        *(pytest.param(rule, marks=pytest.mark.long) for rule in ("noise-only", "random", "grid")),
+    ],
+)
 def test_every_rule_of_choice_equals_the_eager_run(
     scorer: str, folder: Path, tmp_path: Path
 ) -> None:

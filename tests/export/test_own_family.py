@@ -112,7 +112,7 @@ def test_guidance_and_pruning_that_it_does_not_have_are_refused_in_words(
     with pytest.raises(ScheduleError, match="a toy model, which has none: change `guidance`"):
         export(folder, [guided], tmp_path / "out")
     pruned = parse(FULL.to_yaml().replace("prune: false", "prune: {ratio: 0.4}"))
-    with pytest.raises(ScheduleError, match="`prune` has nothing to act on"):
+    with pytest.raises(ScheduleError, match="`prune` acts on self-attention in the outer levels"):
         export(folder, [pruned], tmp_path / "out")
 
 

@@ -95,7 +95,14 @@ def schedule(name: str, settings: str) -> Schedule:
     return parse(f"keepstep: 1\nname: {name}\nsampler: {{{sampler}}}\ncalls: {{repeat: F}}")
 
 
-@pytest.fixture(scope="module", params=CASES)
+# Variants of families that `make test` has anyway: only what differs is theirs.
+VARIANTS = ("sd3.5", "pixart-alpha", "schnell")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(c, marks=[pytest.mark.long] * (c in VARIANTS)) for c in CASES],
+)
 def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
