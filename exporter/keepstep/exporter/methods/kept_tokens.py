@@ -23,10 +23,11 @@ from ..models.denoiser import Denoiser, TokenStream
 from ..schedule.schema import Call
 from ..schedule.settings import Keep
 from .clusters import Clusters
+from .dato import gather_tokens
 from .method import Method, Output, Predictions
 from .port import Port
 from .scorers import Chooser, Seen
-from .token_rows import merged, put_rows, take_rows
+from .token_rows import merged, put_rows
 
 KEPT = "kept_tokens"  # 1 for each token that a call keeps; of constants, their indices
 REFERENCE, COUNTS, LABELS = "reference", "token_counts", "token_labels"
@@ -129,17 +130,6 @@ class KeptTokens(Method):
         table[tokens] = chooser.table(len(tokens))
         return {KEPT: table}
 
-    @classmethod
-    def example(
-        cls,
-        denoiser: Denoiser,
-        calls: Sequence[Call],
-        latents: Sequence[int],
-        generator: torch.Generator,
-    ) -> dict[str, Tensor]:
-        """Nothing: the caller gives none of its inputs."""
-        return {}
-
 
 class Begin(nn.Module):
     """What choices go on from, by the two predictions in front of the first one."""
@@ -213,7 +203,7 @@ class _Run:
                 hook = network.get_submodule(path).register_forward_hook(change)
                 hooks.callback(hook.remove)
 
-            watch(stream.enter, lambda _m, _a, x: take_rows(x, self.index))
+            watch(stream.enter, lambda _m, _a, x: gather_tokens(x, self.index))
             watch(stream.leave, lambda _m, _a, x: self._spread(x))
             for number, attention in enumerate(stream.attentions):
                 for name, linear in named(number, attention.path):

@@ -95,7 +95,6 @@ class Method(ABC):
         """What `inputs` are in the calls that run, a row each, as far as they are fixed."""
 
     @classmethod
-    @abstractmethod
     def example(
         cls,
         denoiser: Denoiser,
@@ -103,4 +102,8 @@ class Method(ABC):
         latents: Sequence[int],
         generator: torch.Generator,
     ) -> Mapping[str, Tensor]:
-        """The rest of them, which the caller gives, drawn; latents: (B, C, h, w)."""
+        """The rest of them, which the caller gives, drawn: none if it does not say.
+
+        latents   (B, C, h, w)
+        """
+        return {}

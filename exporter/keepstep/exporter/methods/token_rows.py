@@ -1,4 +1,4 @@
-"""Rows of tokens: taken out of a sequence, and put into one."""
+"""Rows of tokens, put into a sequence, and what tokens stand for."""
 
 from __future__ import annotations
 
@@ -6,13 +6,6 @@ import torch
 from torch import Tensor
 
 from ..models.denoiser import TokenStream
-
-
-def take_rows(x: Tensor, index: Tensor) -> Tensor:
-    """Rows (b, K, D) of x (b, N, D) at index (b, K)."""
-    b, n, d = x.shape
-    first = n * torch.arange(b, device=x.device)[:, None]
-    return x.reshape(b * n, d).index_select(0, (index + first).flatten()).reshape(b, -1, d)
 
 
 def put_rows(x: Tensor, index: Tensor, rows: Tensor) -> Tensor:
